@@ -1,0 +1,259 @@
+"""The seam between the algorithm and the models: an engine continues token ids and rates them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from atts_core.errors import EngineError, PromptTooLong, ScoreMissing
+from atts_core.types import EngineCost, Finish, History, Ids, Message, Scored, Segment, as_ids
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do, probed at its start and not believed from a name.
+
+    `vocabulary` is a fingerprint: two engines with the same one exchange ids as they are.
+    `max_len` is the context in tokens, `kv_tokens` how many tokens of all requests it can hold.
+    """
+
+    model: str
+    engine: str
+    vocabulary: str
+    template: str
+    max_len: int
+    kv_tokens: int
+    scores: bool = True
+    reuses_prefix: bool = False
+    aborts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 cut nothing."""
+
+    temperature: float = 0.8
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generate:
+    """Continue a history by at most `max_tokens` tokens.
+
+    A stop string ends the segment and is part of it. `chain` names the candidate (requests of one
+    chain find its prefix cached on the replica they share). Equal seeds draw equal tokens from
+    equal distributions.
+    """
+
+    chain: str
+    history: History
+    max_tokens: int
+    sampling: Sampling
+    seed: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rate:
+    """Rate a segment after a history: one log-probability for each of its tokens."""
+
+    chain: str
+    history: History
+
+
+class Pending(Protocol[T_co]):
+    """A result under way: await it, or cancel it, which stops the work inside the engine."""
+
+    def __await__(self) -> Generator[Any, None, T_co]: ...
+    def done(self) -> bool: ...
+    def cancel(self) -> Any: ...
+
+
+class Engine(Protocol):
+    """A language model as the algorithm sees it: it continues token ids and rates them.
+
+    `generate` and `score` start the work and return at once. `score` takes a segment that may
+    still be being written, so that it travels from one engine to the other without a stop between.
+    Whoever starts a request awaits or cancels it: see `owned`.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def render(self, messages: Sequence[Message]) -> Ids:
+        """The conversation in the model's chat template, ready for its answer."""
+        ...
+
+    def generate(self, request: Generate) -> Pending[Segment]: ...
+
+    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]: ...
+
+
+@contextmanager
+def owned(*pending: Pending[Any]) -> Iterator[None]:
+    """Cancel on the way out whatever is still under way."""
+    try:
+        yield
+    finally:
+        for one in pending:
+            if not one.done():
+                one.cancel()
+
+
+def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` as a `Pending`, for engines that live in this process."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_retrieve)
+    return task
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    # A score whose draft failed fails with it; its owner has seen the draft's error already.
+    if not task.cancelled():
+        task.exception()
+
+
+def checked(scored: Scored, who: str) -> Scored:
+    """`scored`, if every token of the segment has a finite log-probability."""
+    if len(scored.logprobs) != len(scored.ids) or len(scored.ids) == 0:
+        raise ScoreMissing(
+            f"{who}: {len(scored.logprobs)} log-probabilities for {len(scored.ids)} tokens"
+        )
+    if not np.isfinite(scored.logprobs).all():
+        raise ScoreMissing(f"{who}: a log-probability is not finite")
+    return scored
+
+
+# ---------------------------------------------------------------------------------- the fake
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the scripted engine writes at a turn: a text, how it ends, how long it takes."""
+
+    text: str
+    finish: Finish = "stop"
+    ticks: int = 1
+
+
+class ScriptedEngine:
+    """An engine that follows a script: one token is one character, time is event loop turns.
+
+    `writes(prompt and chain so far, request)` gives the next line; `rates(segment text)` the mean
+    nll (nats a token). Either may raise. `running` names the requests under way and `aborted`
+    counts those cancelled, so that tests can see that nothing is left.
+    """
+
+    END = 0
+
+    def __init__(
+        self,
+        writes: Callable[[str, Generate], Line | str],
+        rates: Callable[[str], float] = lambda text: 1.0,
+        *,
+        name: str = "scripted",
+        max_len: int = 100_000,
+    ) -> None:
+        self._writes = writes
+        self._rates = rates
+        self._capabilities = Capabilities(
+            model=name,
+            engine="scripted",
+            vocabulary="characters",
+            template="scripted",
+            max_len=max_len,
+            kv_tokens=max_len,
+        )
+        self.running: list[str] = []
+        self.aborted = 0
+        self.generated: list[tuple[Generate, str]] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def render(self, messages: Sequence[Message]) -> Ids:
+        text = "".join(f"<{m.role}>{m.content}" for m in messages) + "<assistant>"
+        if len(text) >= self._capabilities.max_len:
+            raise PromptTooLong(
+                f"the prompt has {len(text)} tokens, {self._capabilities.model} reads at most "
+                f"{self._capabilities.max_len}",
+                field="messages",
+            )
+        return encode_characters(text)
+
+    def generate(self, request: Generate) -> Pending[Segment]:
+        return start(self._generate(request))
+
+    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
+        return start(self._score(request, segment))
+
+    async def _generate(self, request: Generate) -> Segment:
+        with self._tracked(request.chain):
+            begun = monotonic()
+            seen = decode_characters(request.history.ids) + request.history.tail
+            line = self._writes(seen, request)
+            if isinstance(line, str):
+                line = Line(line)
+            for _ in range(line.ticks):
+                await asyncio.sleep(0)
+            text, finish = line.text, line.finish
+            if len(text) > request.max_tokens:
+                text, finish = text[: request.max_tokens], "length"
+            self.generated.append((request, text))
+            return Segment(
+                text=text,
+                ids=encode_characters(text),
+                finish=finish,
+                vocabulary=self._capabilities.vocabulary,
+                tail_ids=encode_characters(request.history.tail),
+                cost=EngineCost(busy=monotonic() - begun, prompt_tokens=len(seen)),
+            )
+
+    async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
+        text = (await segment).text
+        with self._tracked(request.chain):
+            await asyncio.sleep(0)
+            nll = self._rates(text)
+            if math.isnan(nll):
+                raise EngineError(f"{self._capabilities.model}: scoring {request.chain} failed")
+            return checked(
+                Scored(
+                    ids=encode_characters(text),
+                    logprobs=np.full(len(text), -nll, dtype=np.float32),
+                    tail_ids=encode_characters(request.history.tail),
+                    cost=EngineCost(prompt_tokens=len(request.history.ids) + len(text)),
+                ),
+                f"{self._capabilities.model}, {request.chain}",
+            )
+
+    @contextmanager
+    def _tracked(self, chain: str) -> Iterator[None]:
+        self.running.append(chain)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.aborted += 1
+            raise
+        finally:
+            self.running.remove(chain)
+
+
+def encode_characters(text: str) -> Ids:
+    """The scripted vocabulary: a character's code point is its id."""
+    return as_ids([ord(c) for c in text])
+
+
+def decode_characters(ids: Ids) -> str:
+    return "".join(chr(i) for i in ids)

@@ -1,0 +1,109 @@
+"""What a run says while it goes on. Core emits these; streams, metrics and records consume them.
+
+`at` is seconds since the run began, on one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from atts_core.acceptance import Decision
+from atts_core.types import Answer, Finish
+
+Ending: TypeAlias = Literal["answered", "eos", "turns", "tokens", "context", "cancelled", "failed"]
+"""Why a chain ended. The first five are its own end: it has a vote."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateStarted:
+    at: float
+    candidate: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentDrafted:
+    at: float
+    candidate: int
+    turn: int
+    text: str
+    tokens: int
+    finish: Finish
+    seconds: float
+    queued: float
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentScored:
+    at: float
+    candidate: int
+    turn: int
+    nll: float
+    tokens: int
+    seconds: float
+    queued: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    at: float
+    candidate: int
+    turn: int
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """The target continued the chain; where `replaces`, the draft's segment is gone."""
+
+    at: float
+    candidate: int
+    turn: int
+    cue: str
+    text: str
+    tokens: int
+    replaces: bool
+    seconds: float
+    queued: float
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateFinished:
+    at: float
+    candidate: int
+    ending: Ending
+    answer: str | None
+    turns: int
+    takeovers: int
+    tokens: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReady:
+    at: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    at: float
+    error: str
+
+
+Event: TypeAlias = (
+    CandidateStarted
+    | SegmentDrafted
+    | SegmentScored
+    | Decided
+    | TakenOver
+    | CandidateFinished
+    | AnswerReady
+    | RunFailed
+)
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """The event as a JSON object, its type under "event"."""
+    return {"event": type(event).__name__, **asdict(event)}

@@ -1,0 +1,182 @@
+"""The nouns everything else speaks of: a question, a segment, a score, an answer, its cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ids: TypeAlias = npt.NDArray[np.int32]
+"""Token ids of one model's vocabulary, one dimension."""
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+Finish: TypeAlias = Literal["stop", "length", "eos"]
+"""Why a segment ended: a stop string or stop id, its token limit, or the model's end of text."""
+
+
+def as_ids(ids: Ids | list[int] | tuple[int, ...]) -> Ids:
+    """`ids` as a compact array (4 bytes a token when it crosses a process border)."""
+    return np.asarray(ids, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation that ends in the question."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and the identity under which its candidates are calibrated together."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """A chain as one model sees it: ids it has read, then text it has not tokenised yet.
+
+    Ids are only ever appended, never re-tokenised: a tokenizer does not promise that
+    encode(a + b) == encode(a) + encode(b).
+    """
+
+    ids: Ids
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """A piece of a chain as one model wrote it.
+
+    `ids` are in the vocabulary named by the fingerprint `vocabulary` and hold no end-of-text id.
+    `tail_ids` is how the model tokenised the history's tail: the caller appends them, then `ids`.
+    """
+
+    text: str
+    ids: Ids
+    finish: Finish
+    vocabulary: str
+    tail_ids: Ids
+    cost: EngineCost
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The target's log-probabilities (nats) of a segment's tokens, one for each of `ids`."""
+
+    ids: Ids
+    logprobs: npt.NDArray[np.float32]
+    tail_ids: Ids
+    cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCost:
+    """What a request cost the engine, on the engine's own monotonic clock.
+
+    `queued` is seconds from arrival to the first step, `busy` from there to the end;
+    `prompt_tokens` counts the tokens given, of which `cached_tokens` needed no computing.
+    """
+
+    queued: float = 0.0
+    busy: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A segment's plausibility to the target: sums, so that any mean can be taken later.
+
+    Source: method of arXiv 2509.15148, section 3; natural logarithm.
+    """
+
+    nll_sum: float
+    tokens: int
+
+    @property
+    def nll(self) -> float:
+        """Mean negative log-likelihood, nats a target token."""
+        return self.nll_sum / self.tokens
+
+    @property
+    def ppl(self) -> float:
+        """Perplexity, exp(nll)."""
+        return float(np.exp(self.nll))
+
+    @property
+    def conformity(self) -> float:
+        """Higher is more plausible; depends on no other candidate."""
+        return -self.nll
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens and seconds by model and kind; what cancelled candidates spent is counted too."""
+
+    draft_generated: int = 0
+    target_generated: int = 0
+    target_scored: int = 0
+    draft_prompt: int = 0
+    draft_cached: int = 0
+    target_prompt: int = 0
+    target_cached: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Add `seconds` of one candidate's time to a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def read(self, model: Literal["draft", "target"], cost: EngineCost) -> None:
+        """Count the prompt tokens of one engine request."""
+        if model == "draft":
+            self.draft_prompt += cost.prompt_tokens
+            self.draft_cached += cost.cached_tokens
+        else:
+            self.target_prompt += cost.prompt_tokens
+            self.target_cached += cost.cached_tokens
+
+    @property
+    def generated(self) -> int:
+        return self.draft_generated + self.target_generated
+
+    @property
+    def target_share(self) -> float:
+        """The target's share of all generated tokens, 0 where nothing was generated."""
+        return self.target_generated / self.generated if self.generated else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One class of equivalent answers: how it reads, and who gave it."""
+
+    answer: str
+    candidates: tuple[int, ...]
+
+    @property
+    def votes(self) -> int:
+        return len(self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the candidates say together.
+
+    `answer` is None where no chain ended in one. `agreement` is the winner's share of the chains
+    that ended by themselves; `text` is the chain that speaks for the winner.
+    """
+
+    answer: str | None
+    agreement: float
+    votes: tuple[Vote, ...]
+    text: str
+    candidate: int | None
