@@ -1,0 +1,46 @@
+"""What a bank of scores belongs to, and how one score travels between routers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PairKey:
+    """What made a score. Scores of two pairs never meet in one bank.
+
+    `template` is the fingerprint of the prompt template, `score` names the score's definition.
+    """
+
+    draft: str
+    target: str
+    template: str
+    score: str = "mean-nll"
+
+    def __str__(self) -> str:
+        return f"{self.draft}>{self.target}>{self.template}>{self.score}"
+
+
+@dataclass(frozen=True, slots=True)
+class BankKey:
+    """One bank: the pair its scores come from, and the group they share (`all`, `turn:3`)."""
+
+    pair: PairKey
+    group: str
+
+    def __str__(self) -> str:
+        return f"{self.pair}>{self.group}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One score on its way to the other routers.
+
+    (`origin`, `sequence`) is its identity: `origin` is a router's life (a restart is a new one),
+    `sequence` counts its scores from 1 without a gap, so that each is delivered exactly once.
+    """
+
+    origin: str
+    sequence: int
+    turn: int
+    conformity: float
