@@ -35,7 +35,7 @@ class Decision:
 
 
 class Gate:
-    """Decides each segment on its own, and learns from it. Never blocks: plain memory, microseconds.
+    """Decides each segment on its own, and learns from it; never blocks: memory, microseconds.
 
     One gate lives in each router process and serves all its requests. Scores are shared with the
     other routers by a courier of the router's choice: it takes `pending`, tells `committed`, and

@@ -15,23 +15,23 @@ class CalibrationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     takeover_rate: float = Field(
-        0.4, gt=0, lt=1, description="expected share of segments the target takes over"
+        default=0.4, gt=0, lt=1, description="expected share of segments the target takes over"
     )
     coverage: Coverage = Field(
-        "adaptive", description="which scores a segment is ranked among, see docs/calibration.md"
+        default="adaptive", description="which scores a segment is ranked among, see docs/calibration.md"
     )
     window: int = Field(
-        4096, ge=1, le=1_000_000, description="scores a bank holds at most; the oldest leave first"
+        default=4096, ge=1, le=1_000_000, description="scores a bank holds at most; the oldest leave first"
     )
     feedback: float = Field(
-        0.05,
+        default=0.05,
         ge=0,
         le=1,
         description="step by which a threshold moves after each decision; 0: no rate feedback",
     )
     cold_below: int = Field(
-        32, ge=0, description="a decision says `cold` where its bank holds fewer scores"
+        default=32, ge=0, description="a decision says `cold` where its bank holds fewer scores"
     )
     outbox: int = Field(
-        100_000, ge=1, description="scores kept for the store while it is away; the oldest leave"
+        default=100_000, ge=1, description="scores kept for the store while it is away; the oldest leave"
     )
