@@ -111,6 +111,12 @@ def owned(*pending: Pending[Any]) -> Iterator[None]:
                 one.cancel()
 
 
+async def result(pending: Pending[T]) -> T:
+    """Await a request; cancelling the caller cancels it."""
+    with owned(pending):
+        return await pending
+
+
 def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Run `work` as a `Pending`, for engines that live in this process."""
     task = asyncio.create_task(work)

@@ -1,14 +1,14 @@
 """What can go wrong, as few types; HTTP statuses and exit codes are mapped elsewhere.
 
-    AttsError
-    ├── BadInput             somebody asked for what cannot be (HTTP 400, exit status 2)
-    │   ├── UnknownModel     a model name that is not served (HTTP 404)
-    │   └── PromptTooLong    the prompt leaves no room in a model's context
-    ├── Overloaded           no room for more work now; nothing was started (HTTP 429)
-    ├── EngineError          one request to one model failed
-    │   ├── EngineUnavailable    the model cannot be reached or died; another replica may work
-    │   └── ScoreMissing         the model returned no usable log-probabilities
-    └── RunFailed            every candidate of a question failed (HTTP 503)
+AttsError
+├── BadInput             somebody asked for what cannot be (HTTP 400, exit status 2)
+│   ├── UnknownModel     a model name that is not served (HTTP 404)
+│   └── PromptTooLong    the prompt leaves no room in a model's context
+├── Overloaded           no room for more work now; nothing was started (HTTP 429)
+├── EngineError          one request to one model failed
+│   ├── EngineUnavailable    the model cannot be reached or died; another replica may work
+│   └── ScoreMissing         the model returned no usable log-probabilities
+└── RunFailed            every candidate of a question failed (HTTP 503)
 """
 
 from __future__ import annotations

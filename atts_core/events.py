@@ -1,6 +1,7 @@
 """What a run says while it goes on. Core emits these; streams, metrics and records consume them.
 
-`at` is seconds since the run began, on one monotonic clock.
+`at` is seconds since the run began, `seconds` what the caller waited for the stage, both on one
+monotonic clock; `cost` is the engine's own account of the request, on the engine's clock.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from atts_core.acceptance import Decision
-from atts_core.types import Answer, Finish
+from atts_core.types import Answer, EngineCost, Finish
 
 Ending: TypeAlias = Literal["answered", "eos", "turns", "tokens", "context", "cancelled", "failed"]
 """Why a chain ended. The first five are its own end: it has a vote."""
@@ -30,7 +31,7 @@ class SegmentDrafted:
     tokens: int
     finish: Finish
     seconds: float
-    queued: float
+    cost: EngineCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class SegmentScored:
     nll: float
     tokens: int
     seconds: float
-    queued: float
+    cost: EngineCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,10 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """The target continued the chain; where `replaces`, the draft's segment is gone."""
+    """The target continued the chain; where `replaces`, the draft's segment is gone.
+
+    `waited` is seconds for one of the takeover slots, before `seconds` begin.
+    """
 
     at: float
     candidate: int
@@ -63,9 +67,24 @@ class TakenOver:
     text: str
     tokens: int
     replaces: bool
-    seconds: float
-    queued: float
     waited: float
+    seconds: float
+    cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentWritten:
+    """A model that works alone wrote a piece of the chain."""
+
+    at: float
+    candidate: int
+    turn: int
+    model: Literal["draft", "target"]
+    text: str
+    tokens: int
+    finish: Finish
+    seconds: float
+    cost: EngineCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +117,7 @@ Event: TypeAlias = (
     | SegmentScored
     | Decided
     | TakenOver
+    | SegmentWritten
     | CandidateFinished
     | AnswerReady
     | RunFailed

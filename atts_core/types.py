@@ -1,8 +1,8 @@
-"""The nouns everything else speaks of: a question, a segment, a score, an answer, its cost."""
+"""The nouns everything else speaks of: a question, a segment, a score, its cost, an answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -49,6 +49,20 @@ class History:
     tail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCost:
+    """What a request cost the engine, on the engine's own monotonic clock.
+
+    `queued` is seconds from arrival to the first step, `busy` from there to the end;
+    `prompt_tokens` counts the tokens given, of which `cached_tokens` needed no computing.
+    """
+
+    queued: float = 0.0
+    busy: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
     """A piece of a chain as one model wrote it.
@@ -80,20 +94,6 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineCost:
-    """What a request cost the engine, on the engine's own monotonic clock.
-
-    `queued` is seconds from arrival to the first step, `busy` from there to the end;
-    `prompt_tokens` counts the tokens given, of which `cached_tokens` needed no computing.
-    """
-
-    queued: float = 0.0
-    busy: float = 0.0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Score:
     """A segment's plausibility to the target: sums, so that any mean can be taken later.
 
@@ -117,42 +117,6 @@ class Score:
     def conformity(self) -> float:
         """Higher is more plausible; depends on no other candidate."""
         return -self.nll
-
-
-@dataclass(slots=True)
-class Usage:
-    """Tokens and seconds by model and kind; what cancelled candidates spent is counted too."""
-
-    draft_generated: int = 0
-    target_generated: int = 0
-    target_scored: int = 0
-    draft_prompt: int = 0
-    draft_cached: int = 0
-    target_prompt: int = 0
-    target_cached: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def spend(self, stage: str, seconds: float) -> None:
-        """Add `seconds` of one candidate's time to a stage."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-    def read(self, model: Literal["draft", "target"], cost: EngineCost) -> None:
-        """Count the prompt tokens of one engine request."""
-        if model == "draft":
-            self.draft_prompt += cost.prompt_tokens
-            self.draft_cached += cost.cached_tokens
-        else:
-            self.target_prompt += cost.prompt_tokens
-            self.target_cached += cost.cached_tokens
-
-    @property
-    def generated(self) -> int:
-        return self.draft_generated + self.target_generated
-
-    @property
-    def target_share(self) -> float:
-        """The target's share of all generated tokens, 0 where nothing was generated."""
-        return self.target_generated / self.generated if self.generated else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,14 @@ class CalibrationSettings(BaseModel):
         default=0.4, gt=0, lt=1, description="expected share of segments the target takes over"
     )
     coverage: Coverage = Field(
-        default="adaptive", description="which scores a segment is ranked among, see docs/calibration.md"
+        default="adaptive",
+        description="which scores a segment is ranked among, see docs/calibration.md",
     )
     window: int = Field(
-        default=4096, ge=1, le=1_000_000, description="scores a bank holds at most; the oldest leave first"
+        default=4096,
+        ge=1,
+        le=1_000_000,
+        description="scores a bank holds at most; the oldest leave first",
     )
     feedback: float = Field(
         default=0.05,
@@ -33,5 +37,7 @@ class CalibrationSettings(BaseModel):
         default=32, ge=0, description="a decision says `cold` where its bank holds fewer scores"
     )
     outbox: int = Field(
-        default=100_000, ge=1, description="scores kept for the store while it is away; the oldest leave"
+        default=100_000,
+        ge=1,
+        description="scores kept for the store while it is away; the oldest leave",
     )

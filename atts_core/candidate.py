@@ -1,0 +1,212 @@
+"""One candidate: draft, verify, take over, until the chain's end; it never waits for another.
+
+Source: arXiv 2509.15148, section 3. A turn is three stages. The draft writes a segment; the target
+scores it in one prefill, looking at no other candidate; the gate accepts it, or the target takes
+over right after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from atts_core import events
+from atts_core.acceptance import Decision, Gate
+from atts_core.answers import boxed
+from atts_core.chain import Chain, Reading
+from atts_core.engine import Engine, Generate, Rate, Sampling, owned, result
+from atts_core.randomness import Purpose, coin, sampling_seed
+from atts_core.scoring import score_of
+from atts_core.settings import Method
+from atts_core.types import Finish, Score, Scored, Segment
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all candidates of one question share."""
+
+    id: str
+    method: Method
+    seed: int
+    draft: Engine
+    target: Engine
+    gate: Gate
+    slots: asyncio.Semaphore
+    """Takeovers that may run at once, over all questions."""
+    emit: Callable[[events.Event], None]
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def at(self) -> float:
+        """Seconds since the run began."""
+        return monotonic() - self.began
+
+
+class Candidate:
+    """A chain and the stages that move it on."""
+
+    def __init__(self, run: Run, index: int, chain: Chain) -> None:
+        self.run = run
+        self.index = index
+        self.chain = chain
+
+    async def advance(self) -> events.Ending:
+        """The paper's loop, from the first turn to the chain's end."""
+        run, chain = self.run, self.chain
+        for chain.turn in range(run.method.turns):
+            if not self.room(1):
+                return self.full()
+            segment, scored = await self.draft_and_verify()
+            if scored is None:
+                return "eos"
+            begins = len(chain.text)
+            finish = segment.finish
+            if not self.decide(chain.scores[-1]).taken_over:
+                chain.drafted(segment, scored)
+            else:
+                if run.method.on_rejection == "continue":
+                    chain.drafted(segment, scored)
+                    chain.cued(run.method.takeover_cue)
+                if not self.room(1):
+                    return self.full()
+                begins = len(chain.text)
+                finish = await self.take_over()
+            ending = self.ending(begins, finish)
+            if ending is not None:
+                return ending
+        return "turns"
+
+    async def draft_and_verify(self) -> tuple[Segment, Scored | None]:
+        """The draft writes, the target scores; no score where the draft had nothing to say.
+
+        Both requests start at once: the segment goes from engine to engine, not through here.
+        """
+        run, chain, began = self.run, self.chain, monotonic()
+        drafting = run.draft.generate(
+            self.request(chain.by_draft, run.method.draft_tokens, "draft", run.method.segment_stop)
+        )
+        scoring = run.target.score(Rate(self.name, chain.by_target.history), drafting)
+        with owned(drafting, scoring):
+            segment = await drafting
+            drafted = monotonic()
+            self.emit_drafted(segment, drafted - began)
+            if segment.tokens == 0:
+                return segment, None
+            scored = await scoring
+        score = score_of(scored)
+        chain.scores.append(score)
+        run.emit(
+            events.SegmentScored(
+                run.at,
+                self.index,
+                chain.turn,
+                nll=score.nll,
+                tokens=score.tokens,
+                seconds=monotonic() - drafted,
+                cost=scored.cost,
+            )
+        )
+        return segment, scored
+
+    def decide(self, score: Score) -> Decision:
+        """Accept or not, from this candidate's score and the bank alone."""
+        run, chain = self.run, self.chain
+        decision = run.gate.decide(
+            score,
+            question=run.id,
+            turn=chain.turn,
+            coin=coin(run.seed, self.index, chain.turn),
+            rate=run.method.takeover_rate,
+            coverage=run.method.coverage,
+        )
+        run.emit(events.Decided(run.at, self.index, chain.turn, decision))
+        return decision
+
+    async def take_over(self) -> Finish:
+        """The target continues the chain; where it must wait for a slot, it waits alone."""
+        run, chain, asked = self.run, self.chain, monotonic()
+        method = run.method
+        async with run.slots:
+            began = monotonic()
+            segment = await result(
+                run.target.generate(
+                    self.request(
+                        chain.by_target, method.target_tokens, "takeover", method.segment_stop
+                    )
+                )
+            )
+        chain.taken_over(segment)
+        run.emit(
+            events.TakenOver(
+                run.at,
+                self.index,
+                chain.turn,
+                cue=method.takeover_cue if method.on_rejection == "continue" else "",
+                text=segment.text,
+                tokens=segment.tokens,
+                replaces=method.on_rejection == "replace",
+                waited=began - asked,
+                seconds=monotonic() - began,
+                cost=segment.cost,
+            )
+        )
+        return segment.finish
+
+    def ending(self, begins: int, finish: Finish) -> events.Ending | None:
+        """Whether the piece of text from `begins` on ended the chain.
+
+        A box in a rejected segment is no answer yet: the target's piece must close one.
+        """
+        if boxed(self.chain.text, closed_after=begins) is not None:
+            return "answered"
+        return "eos" if finish == "eos" else None
+
+    def full(self) -> events.Ending:
+        cap = self.run.method.max_tokens
+        return "tokens" if cap is not None and self.chain.tokens >= cap else "context"
+
+    def room(self, wanted: int) -> int:
+        """Tokens a segment may have: what is wanted, the chain's cap and both contexts allow."""
+        run, chain = self.run, self.chain
+        room = min(
+            wanted,
+            run.draft.capabilities.max_len - chain.by_draft.tokens,
+            run.target.capabilities.max_len - chain.by_target.tokens,
+        )
+        if run.method.max_tokens is not None:
+            room = min(room, run.method.max_tokens - chain.tokens)
+        return max(0, room)
+
+    @property
+    def name(self) -> str:
+        """The chain's name for engines: its requests find each other's prefix by it."""
+        return f"{self.run.id}/{self.index}"
+
+    def request(
+        self, reading: Reading, limit: int, purpose: Purpose, stop: tuple[str, ...] = ()
+    ) -> Generate:
+        run, method = self.run, self.run.method
+        return Generate(
+            chain=self.name,
+            history=reading.history,
+            max_tokens=self.room(limit),
+            sampling=Sampling(method.temperature, method.top_p, method.top_k),
+            seed=sampling_seed(run.seed, self.index, self.chain.turn, purpose),
+            stop=stop,
+        )
+
+    def emit_drafted(self, segment: Segment, seconds: float) -> None:
+        self.run.emit(
+            events.SegmentDrafted(
+                self.run.at,
+                self.index,
+                self.chain.turn,
+                text=segment.text,
+                tokens=segment.tokens,
+                finish=segment.finish,
+                seconds=seconds,
+                cost=segment.cost,
+            )
+        )

@@ -1,0 +1,125 @@
+"""Every knob of the method, frozen, bounded and described; unknown names are refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from atts_core.errors import BadInput
+
+
+class Strict(BaseModel):
+    """A frozen group of settings that accepts no unknown name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Method(Strict):
+    """How a question is answered: the paper's algorithm (arXiv 2509.15148) and its knobs."""
+
+    policy: str = Field("atts", description="which policy answers: see `atts_core.policies`")
+    candidates: int = Field(16, ge=1, description="m, chains that run in parallel")
+    turns: int = Field(15, ge=1, description="T, draft segments a chain may have")
+    draft_tokens: int = Field(500, ge=1, description="K_d, tokens of a draft segment at most")
+    target_tokens: int = Field(500, ge=1, description="K_t, tokens of a takeover at most")
+    max_tokens: int | None = Field(
+        None, ge=1, description="tokens of one chain at most, of both models; None: turns bound it"
+    )
+    takeover_rate: float = Field(
+        0.4, gt=0, lt=1, description="expected share of segments the target takes over"
+    )
+    coverage: str | None = Field(
+        None, description="which scores a segment is ranked among; None: the server's own"
+    )
+    on_rejection: Literal["continue", "replace"] = Field(
+        "continue",
+        description="a rejected segment stays and the target continues it, or the target "
+        "writes the turn anew in its place",
+    )
+    takeover_cue: str = Field(
+        "", max_length=500, description="text between a rejected segment and the target's own"
+    )
+    segment_stop: tuple[str, ...] = Field(
+        (), max_length=8, description="texts that end a segment and belong to it"
+    )
+    temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution")
+    top_k: int = Field(0, ge=0, description="most likely tokens kept when sampling, 0: all")
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="decides sampling and the gate's coins; None: drawn"
+    )
+    consensus: bool = Field(
+        True, description="cancel the other chains when they can no longer change the answer"
+    )
+
+
+class Limits(Strict):
+    """What one request, and all of them together, may ask for."""
+
+    max_candidates: int = Field(64, ge=1, description="highest `candidates` of a request")
+    max_turns: int = Field(64, ge=1, description="highest `turns` of a request")
+    max_segment_tokens: int = Field(
+        4096, ge=1, description="highest `draft_tokens` and `target_tokens` of a request"
+    )
+    max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest request body")
+    max_running: int = Field(
+        64, ge=1, description="questions one router answers at once; beyond it: status 429"
+    )
+    max_concurrent_takeovers: int = Field(
+        1024, ge=1, description="takeovers one router runs at once; bounds the target's KV memory"
+    )
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def validated(kind: type[S], values: Mapping[str, Any] | Any, *, where: str = "") -> S:
+    """`values` as settings of `kind`, or `BadInput` that names field, value and what is allowed."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise bad_input(error, kind, where=where) from None
+
+
+def bad_input(error: ValidationError, kind: type[BaseModel], *, where: str = "") -> BadInput:
+    """The first complaint of pydantic, as a sentence for the person who wrote the value."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    field = ".".join(([where] if where else []) + path)
+    found = _shown(first["input"])
+    if first["type"] == "extra_forbidden":
+        known = _fields(kind, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
+        return BadInput(f"{field}: unknown name; {hint}", field=field)
+    if first["type"] == "missing":
+        return BadInput(f"{field}: missing; it is required", field=field)
+    return BadInput(f"{field}: found {found}; {_lower(first['msg'])}", field=field)
+
+
+def _fields(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """The names known at `path` inside `kind`; empty where the path leaves typed settings."""
+    at: Any = kind
+    for part in path:
+        if part.isdigit() or part.startswith("function-"):
+            continue
+        fields = getattr(at, "model_fields", {})
+        if part not in fields:
+            break
+        at = fields[part].annotation
+        for option in getattr(at, "__args__", ()):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                at = option
+    return list(getattr(at, "model_fields", {}))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
