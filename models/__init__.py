@@ -1,0 +1,1 @@
+"""The embedded pair of models: weights, tokenizer, and the recipe that made them."""
