@@ -17,6 +17,16 @@ Ending: TypeAlias = Literal["answered", "eos", "turns", "tokens", "context", "ca
 
 
 @dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The question is rendered for both models; its candidates start now."""
+
+    at: float
+    candidates: int
+    draft_prompt_tokens: int
+    target_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateStarted:
     at: float
     candidate: int
@@ -112,7 +122,8 @@ class RunFailed:
 
 
 Event: TypeAlias = (
-    CandidateStarted
+    RunStarted
+    | CandidateStarted
     | SegmentDrafted
     | SegmentScored
     | Decided

@@ -21,6 +21,7 @@ async def answer(run: Run, question: Question) -> Answer:
     Raises `PromptTooLong` before anything has started, `RunFailed` when no candidate came through.
     """
     prompts = await render(question, run.draft, run.target)
+    run.emit(events.RunStarted(run.at, run.method.candidates, *map(len, prompts)))
     try:
         return await Vote(run, prompts).take()
     finally:

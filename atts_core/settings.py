@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from atts_core.errors import BadInput
 
@@ -76,44 +77,65 @@ class Limits(Strict):
 S = TypeVar("S", bound=BaseModel)
 
 
-def validated(kind: type[S], values: Mapping[str, Any] | Any, *, where: str = "") -> S:
+def validated(kind: type[S], values: Any, *, where: str = "") -> S:
     """`values` as settings of `kind`, or `BadInput` that names field, value and what is allowed."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise bad_input(error, kind, where=where) from None
+        raise bad_input(error.errors(include_url=False)[0], kind, where=where) from None
 
 
-def bad_input(error: ValidationError, kind: type[BaseModel], *, where: str = "") -> BadInput:
-    """The first complaint of pydantic, as a sentence for the person who wrote the value."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    field = ".".join(([where] if where else []) + path)
-    found = _shown(first["input"])
-    if first["type"] == "extra_forbidden":
-        known = _fields(kind, path[:-1])
+def bad_input(error: Mapping[str, Any], kind: type[BaseModel], *, where: str = "") -> BadInput:
+    """One complaint of pydantic, as a sentence for the person who wrote the value."""
+    path = [str(part) for part in error["loc"]]
+    parent, known = _reach(kind, path[:-1])
+    name = ".".join(([where] if where else []) + parent + path[-1:])
+    last = known.get(path[-1]) if path else None
+    if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
-        return BadInput(f"{field}: unknown name; {hint}", field=field)
-    if first["type"] == "missing":
-        return BadInput(f"{field}: missing; it is required", field=field)
-    return BadInput(f"{field}: found {found}; {_lower(first['msg'])}", field=field)
+        return BadInput(f"{name}: unknown name; {hint}", field=name)
+    if error["type"] == "missing":
+        return BadInput(f"{name}: missing; it is required", field=name)
+    allowed = _bounds(last) if last is not None else ""
+    return BadInput(
+        f"{name}: found {_shown(error['input'])}; {_lower(error['msg'])}{allowed}", field=name
+    )
 
 
-def _fields(kind: type[BaseModel], path: list[str]) -> list[str]:
-    """The names known at `path` inside `kind`; empty where the path leaves typed settings."""
-    at: Any = kind
+def _reach(kind: type[BaseModel], path: list[str]) -> tuple[list[str], dict[str, FieldInfo]]:
+    """The part of `path` a person would write, and the fields known where it ends.
+
+    Pydantic puts the tried member of a union into the path ("list[Part]", "str"): left out.
+    """
+    shown: list[str] = []
+    fields = dict(kind.model_fields)
     for part in path:
-        if part.isdigit() or part.startswith("function-"):
+        if part in fields:
+            inner = _models_in(fields[part].annotation)
+            fields = dict(inner[0].model_fields) if inner else {}
+        elif not part.isdigit():
             continue
-        fields = getattr(at, "model_fields", {})
-        if part not in fields:
-            break
-        at = fields[part].annotation
-        for option in getattr(at, "__args__", ()):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                at = option
-    return list(getattr(at, "model_fields", {}))
+        shown.append(part)
+    return shown, fields
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for arg in get_args(annotation) for model in _models_in(arg)]
+
+
+def _bounds(field: FieldInfo) -> str:
+    """`; allowed: > 0 and < 1`, from the field's own constraints."""
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    bounds = [
+        f"{sign} {getattr(constraint, name)}"
+        for name, sign in signs.items()
+        for constraint in field.metadata
+        if getattr(constraint, name, None) is not None
+    ]
+    return f" (allowed: {' and '.join(bounds)})" if bounds else ""
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ from atts_core.types import EngineCost
 
 @dataclass(slots=True)
 class ModelUsage:
-    """Tokens of one model: written, scored, and read as prompts (of which from its cache)."""
+    """Tokens of one model: written, scored, and read before that (of which from its cache)."""
 
     generated: int = 0
     scored: int = 0
@@ -25,8 +25,12 @@ class ModelUsage:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens by model, decisions, and candidates' seconds by stage, summed over candidates."""
+    """Tokens by model, decisions, and candidates' seconds by stage, summed over candidates.
 
+    `prompt_tokens` is the length of the question in the target's template, once.
+    """
+
+    prompt_tokens: int = 0
     draft: ModelUsage = field(default_factory=ModelUsage)
     target: ModelUsage = field(default_factory=ModelUsage)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -52,6 +56,8 @@ class Usage:
 
     def add(self, event: events.Event) -> None:
         match event:
+            case events.RunStarted():
+                self.prompt_tokens = event.target_prompt_tokens
             case events.SegmentDrafted():
                 self.draft.generated += event.tokens
                 self.draft.read(event.cost)

@@ -1,0 +1,1 @@
+"""Measurements with their printed tables; nothing here is a test."""

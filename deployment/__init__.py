@@ -1,0 +1,1 @@
+"""What is configured: the composition root, Serve configurations, dashboards."""

@@ -1,0 +1,46 @@
+"""The composition root: settings and the deployments' options become one Serve application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve import Application, Deployment
+
+from atts_core.settings import validated
+from services.calibration_store import CalibrationStore
+from services.model_server import ModelServer
+from services.router import Router
+from services.settings import Settings
+
+Options = Mapping[str, Mapping[str, Any]]
+
+DEPLOYMENTS: Mapping[str, Deployment] = {
+    # Engines queue and batch by themselves: Serve must hand them all there is, not five at a time.
+    "Draft": serve.deployment(ModelServer, name="Draft", max_ongoing_requests=4096),
+    "Target": serve.deployment(ModelServer, name="Target", max_ongoing_requests=4096),
+    "CalibrationStore": serve.deployment(CalibrationStore, name="CalibrationStore"),
+    # The router refuses by itself, in OpenAI's shape, what is beyond `limits.max_running`.
+    "Router": serve.deployment(Router, name="Router", max_ongoing_requests=4096),
+}
+"""Every deployment by name, with what does not depend on where it runs."""
+
+
+def build(args: Mapping[str, Any], options: Options | None = None) -> Application:
+    """The application that `args` (the fields of `Settings`) describe.
+
+    A cluster applies the `deployments` of its Serve configuration itself; `options` gives the same
+    to a Serve that was started in this process. Raises `BadInput` for what is not allowed.
+    """
+    settings = validated(Settings, args)
+    draft = _deployment("Draft", options).bind(settings.draft)
+    target = _deployment("Target", options).bind(settings.target)
+    store = _deployment("CalibrationStore", options).bind(settings.calibration.window)
+    application: Application = _deployment("Router", options).bind(settings, draft, target, store)
+    return application
+
+
+def _deployment(name: str, options: Options | None) -> Deployment:
+    wanted = (options or {}).get(name)
+    return DEPLOYMENTS[name].options(**wanted) if wanted else DEPLOYMENTS[name]

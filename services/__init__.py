@@ -1,0 +1,1 @@
+"""What runs: engines, Serve deployments, HTTP, storage, the command line."""

@@ -1,0 +1,39 @@
+"""The command line: `atts serve · ask · doctor · replay · bench`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from atts_core.errors import AttsError, BadInput
+from services.commands import ask, bench, doctor, serve
+from services.commands.replay import replay
+
+app = typer.Typer(
+    help="Asynchronous test-time scaling: a draft and a target model answer questions together.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("serve")(serve.serve)
+app.command("ask")(ask.ask)
+app.command("doctor")(doctor.doctor)
+app.command("replay")(replay)
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line and exit status 2, a failure is 1."""
+    try:
+        app()
+    except BadInput as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except AttsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The command line's view of a run: the same event objects from a server and from this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from atts_core.errors import AttsError, BadInput
+from atts_core.events import Event, as_json
+from services import reply
+from services.http_app import Backend
+from services.service import new_run_id
+from services.wire import ChatRequest
+
+
+async def reachable(server: str) -> bool:
+    """Whether one of our servers answers there within a second."""
+    try:
+        async with httpx.AsyncClient(timeout=1) as client:
+            response = await client.get(f"{server}/health")
+    except httpx.HTTPError:
+        return False
+    return response.status_code == 200
+
+
+async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """The run's events, then `{"event": "Completed", "completion": …}`, from a running server."""
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    asked["atts"] = {**body.get("atts", {}), "events": True}
+    content: dict[str, str] = {"content": "", "reasoning_content": ""}
+    completed: dict[str, Any] = {}
+    try:
+        async with (
+            httpx.AsyncClient(timeout=httpx.Timeout(5, read=None)) as client,
+            client.stream("POST", f"{server}/v1/chat/completions", json=asked) as response,
+        ):
+            if response.status_code != 200:
+                raise _refused(response.status_code, await response.aread())
+            async for line in response.aiter_lines():
+                if not line.startswith("data: ") or line == "data: [DONE]":
+                    continue
+                chunk = json.loads(line.removeprefix("data: "))
+                if "error" in chunk:
+                    raise AttsError(chunk["error"]["message"])
+                for choice in chunk["choices"]:
+                    for part in content:
+                        content[part] += choice["delta"].get(part) or ""
+                if "event" in chunk.get("atts", {}):
+                    yield chunk["atts"]
+                else:
+                    completed |= {k: v for k, v in chunk.items() if k in ("id", "usage", "atts")}
+    except httpx.HTTPError as error:
+        raise AttsError(f"{server}: {type(error).__name__}: {error}") from None
+    yield {"event": "Completed", "completion": completed | {"message": content}}
+
+
+async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """The same, from engines in this process."""
+    request = ChatRequest.model_validate(body)
+    settings = backend.settings
+    method = request.method(settings.method, settings.limits, settings.served_model)
+    queue: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def run() -> dict[str, Any]:
+        try:
+            outcome = await backend.service.answer(
+                request.conversation(), method, run_id=new_run_id(), emit=queue.put_nowait
+            )
+        finally:
+            queue.put_nowait(None)
+        whole = reply.completion(outcome, request.model, backend.calibration())
+        message = whole["choices"][0]["message"]
+        return {k: whole[k] for k in ("id", "usage", "atts")} | {"message": message}
+
+    running = asyncio.create_task(run())
+    try:
+        while (event := await queue.get()) is not None:
+            yield as_json(event)
+        yield {"event": "Completed", "completion": await running}
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def _refused(status: int, body: bytes) -> AttsError:
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return AttsError(f"the server answered with status {status}")
+    message = error["message"]
+    return BadInput(message, field=error.get("param")) if status < 429 else AttsError(message)

@@ -1,0 +1,1 @@
+"""Sub-commands of `atts`, one module each."""

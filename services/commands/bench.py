@@ -1,0 +1,31 @@
+"""`atts bench …`: measurements with printed tables; each says what it ran on."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Measure this machine: policies, engines, calibration.", no_args_is_help=True
+)
+
+
+@app.command("main")
+def main(
+    problems: Annotated[int, typer.Option(min=1, help="held-out problems of 8 to 12 steps")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="decides problems, sampling and coins")] = 1,
+    at_once: Annotated[int, typer.Option(min=1, help="questions in flight at the same time")] = 4,
+    server: Annotated[
+        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
+    ] = False,
+) -> None:
+    """The embedded pair over HTTP: target-only, draft-only and atts side by side."""
+    from benchmarks.main import as_table, run
+
+    result = run(problems=problems, seed=seed, at_once=at_once, server=server)
+    print(json.dumps(result, indent=2) if json_ else as_table(result))

@@ -1,0 +1,110 @@
+"""`atts serve`: the application of a Serve configuration, from this terminal."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+
+from atts_core.errors import AttsError, BadInput
+from services import model_files, serve_config
+
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+"""Segments are a few kilobytes; Ray's own default would take a third of the memory."""
+
+
+def serve(
+    config: Annotated[Path, typer.Option(help="a Serve configuration")] = serve_config.LOCAL,
+    host: Annotated[str | None, typer.Option(help="instead of the configuration's")] = None,
+    port: Annotated[int | None, typer.Option(help="instead of the configuration's")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="a running Ray cluster, e.g. auto; default: start one here")
+    ] = None,
+) -> None:
+    """Serve the OpenAI-compatible API until interrupted."""
+    began = monotonic()
+    wanted = serve_config.load(config)
+    host, port = host or wanted.host, port or wanted.port
+    for name in ("draft", "target"):
+        model_files.check(getattr(wanted.settings, name).model, name)
+    if address is None:
+        require_free(host, port)
+    _say(f"starting Ray and {wanted.settings.served_model} …")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    shutdown = _start(wanted, host, port, address)
+    try:
+        _say(
+            f"ready after {monotonic() - began:.1f} s: http://{_reachable(host)}:{port}/v1 "
+            f"(model {wanted.settings.served_model!r}; stop with Ctrl-C)"
+        )
+        stop.wait()
+        _say("stopping …")
+    finally:
+        shutdown()
+
+
+def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str | None) -> Any:
+    """Ray, Serve and the application; returns what takes them down again."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled" if address is None else "token")
+    # This process leads the cluster, it does not work in it: Ray's own log lines stay in its files.
+    import ray
+    from ray import serve as ray_serve
+
+    own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(
+        address=address,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        **(own if address is None else {}),
+    )
+
+    def shutdown() -> None:
+        if address is None:
+            ray_serve.shutdown()
+        ray.shutdown()
+
+    try:
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        ray_serve.start(http_options={"host": host, "port": port})
+        module, _, builder = wanted.import_path.partition(":")
+        build = getattr(importlib.import_module(module), builder)
+        ray_serve.run(build(wanted.args, wanted.options), name="atts", route_prefix="/")
+    except BaseException as error:
+        shutdown()
+        if isinstance(error, RuntimeError):
+            raise AttsError(f"the application did not start: {error}") from None
+        raise
+    return shutdown
+
+
+def require_free(host: str, port: int) -> None:
+    """`BadInput` where somebody listens there already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadInput(
+                f"port {port} on {host} cannot be used ({error.strerror}); "
+                "stop what listens there, or choose another with --port",
+                field="port",
+            ) from None
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,45 @@
+"""Everything in one process, without Ray: for the terminal, for tests, and to see how it works."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from atts_core.acceptance import Gate
+from services.pair import pair_of
+from services.service import Service
+from services.settings import Settings
+
+
+@asynccontextmanager
+async def local_backend(settings: Settings) -> AsyncIterator[LocalBackend]:
+    """Both engines loaded here, and a gate that no other router shares."""
+    from services.engines.transformers_engine import TransformersEngine
+
+    draft = TransformersEngine.load(settings.draft)
+    target = TransformersEngine.load(settings.target)
+    try:
+        gate = Gate(pair_of(draft, target), settings.calibration)
+        yield LocalBackend(settings, Service(draft, target, gate, settings.limits))
+    finally:
+        draft.close()
+        target.close()
+
+
+class LocalBackend:
+    """What the HTTP routes need, from one process."""
+
+    def __init__(self, settings: Settings, service: Service) -> None:
+        self.settings = settings
+        self.service = service
+
+    def calibration(self) -> dict[str, Any]:
+        return {}
+
+    async def ready(self) -> dict[str, Any]:
+        return {"ready": True, "running": len(self.service.running)}
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        yield

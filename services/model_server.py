@@ -1,0 +1,46 @@
+"""One deployment class around an engine, bound twice: as the draft and as the target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atts_core.engine import Capabilities, Generate, Rate, result, start
+from atts_core.types import Ids, Message, Scored, Segment
+from services.engines.settings import EngineSettings
+
+
+class ModelServer:
+    """A shim: Serve's calls in, the engine's verbs out.
+
+    A cancelled call cancels its request inside the engine; an engine that has died fails the
+    health check, so that Serve replaces the replica.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        # Imported here: the process that only builds the application needs no torch.
+        from services.engines.transformers_engine import TransformersEngine
+
+        self._engine = TransformersEngine.load(settings)
+
+    async def capabilities(self) -> Capabilities:
+        return self._engine.capabilities
+
+    async def render(self, messages: list[Message]) -> Ids:
+        return await self._engine.render(messages)
+
+    async def generate(self, request: Generate) -> Segment:
+        return await result(self._engine.generate(request))
+
+    async def score(self, request: Rate, segment: Segment) -> Scored:
+        """Serve has resolved the segment's reference: it came straight from the other pool."""
+        return await result(self._engine.score(request, start(_given(segment))))
+
+    async def load(self) -> dict[str, Any]:
+        return self._engine.load()
+
+    def check_health(self) -> None:
+        self._engine.check()
+
+
+async def _given(segment: Segment) -> Segment:
+    return segment

@@ -1,0 +1,104 @@
+"""The Engine protocol over a deployment handle: the algorithm cannot tell it from a local one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Generator, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from atts_core.engine import Capabilities, Generate, Pending, Rate
+from atts_core.errors import AttsError, EngineError, EngineUnavailable
+from atts_core.types import Ids, Message, Scored, Segment
+
+T = TypeVar("T")
+
+
+class RemoteEngine:
+    """A pool of replicas behind a handle. Segments cross from pool to pool as object refs."""
+
+    def __init__(self, handle: DeploymentHandle, capabilities: Capabilities) -> None:
+        # By reference: a mode of Serve that sends by value could not pass a pending segment on.
+        self._handle = handle.options(_by_reference=True)
+        self._capabilities = capabilities
+
+    @classmethod
+    async def connect(cls, handle: DeploymentHandle) -> RemoteEngine:
+        """Wait until a replica is up and tells what it can do."""
+        return cls(handle, await handle.capabilities.remote())
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def render(self, messages: Sequence[Message]) -> Ids:
+        return await RemoteCall[Ids](self._handle.render.remote(list(messages)), self._name)
+
+    def generate(self, request: Generate) -> Pending[Segment]:
+        return RemoteCall(self._handle.generate.remote(request), self._name)
+
+    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
+        passed = segment.response if isinstance(segment, RemoteCall) else segment
+        return RemoteCall(self._handle.score.remote(request, passed), self._name)
+
+    async def load(self) -> dict[str, Any]:
+        """What one replica says of its running and waiting requests."""
+        return cast("dict[str, Any]", await self._handle.load.remote())
+
+    @property
+    def _name(self) -> str:
+        return self._capabilities.model
+
+
+class RemoteCall(Generic[T]):
+    """A `Pending` over a handle call; Serve's errors come out as ours."""
+
+    def __init__(self, response: Any, who: str) -> None:
+        self.response = response
+        self._who = who
+        self._done = False
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._result().__await__()
+
+    async def _result(self) -> T:
+        try:
+            result = await cast("Awaitable[T]", self.response)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._done = True
+            raise translated(error, self._who) from None
+        self._done = True
+        return result
+
+    def done(self) -> bool:
+        return self._done
+
+    def cancel(self) -> None:
+        """Reaches the replica and cancels the request there; a call merely dropped would go on."""
+        self._done = True
+        self.response.cancel()
+
+
+def translated(error: BaseException, who: str) -> BaseException:
+    """A failure of a handle call as one of our errors, without the remote traceback."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    match cause:
+        case AttsError():
+            return cause
+        case RayActorError() | TaskCancelledError():
+            return EngineUnavailable(f"{who}: the replica was lost with the request")
+        case RayTaskError():
+            return translated(cause, who) if cause is not error else EngineError(f"{who}: {cause}")
+        case RayError() | RayServeException():
+            return EngineUnavailable(f"{who}: {type(cause).__name__}: {first_line(cause)}")
+        case _:
+            return EngineError(f"{who}: {type(cause).__name__}: {first_line(cause)}")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,148 @@
+"""From an outcome to OpenAI's response, whole or as stream chunks, with our `atts` object."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from atts_core.answers import split_reasoning
+from atts_core.events import Event, as_json
+from atts_core.usage import ModelUsage
+from services.service import Outcome
+
+CalibrationState = dict[str, Any]
+
+
+def completion(outcome: Outcome, model: str, calibration: CalibrationState) -> dict[str, Any]:
+    """`chat.completion`: the winner's final statement, its reasoning, and what it all cost."""
+    reasoning, statement = split_reasoning(outcome.answer.text)
+    return {
+        "id": outcome.id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": statement,
+                    "reasoning_content": reasoning,
+                    "refusal": None,
+                },
+                "logprobs": None,
+                "finish_reason": finish_reason(outcome),
+            }
+        ],
+        "usage": usage(outcome),
+        "atts": details(outcome, calibration),
+    }
+
+
+def chunks(
+    outcome: Outcome, model: str, calibration: CalibrationState, *, include_usage: bool
+) -> list[dict[str, Any]]:
+    """The chunks that end a stream: reasoning, content, finish, and usage where it is asked for."""
+    reasoning, statement = split_reasoning(outcome.answer.text)
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    if reasoning:
+        deltas.append({"reasoning_content": reasoning})
+    deltas.append({"content": statement})
+    made = [_chunk(outcome.id, model, _choices(delta)) for delta in deltas]
+    last = _chunk(outcome.id, model, _choices({}, finish_reason(outcome)))
+    made.append(last | {"atts": details(outcome, calibration)})
+    if include_usage:
+        made.append(_chunk(outcome.id, model, []) | {"usage": usage(outcome)})
+    return made
+
+
+def event_chunk(run_id: str, model: str, event: Event) -> dict[str, Any]:
+    """An event as a chunk that OpenAI's clients read past: no choices, the event under `atts`."""
+    return _chunk(run_id, model, []) | {"atts": as_json(event)}
+
+
+def _chunk(run_id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+        "choices": choices,
+    }
+
+
+def _choices(delta: dict[str, Any], finish: str | None = None) -> list[dict[str, Any]]:
+    return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+
+
+def finish_reason(outcome: Outcome) -> str:
+    """`stop` where the candidates came to an answer or ended by themselves, else `length`."""
+    ended = outcome.usage.endings
+    return "stop" if outcome.answer.answer is not None or ended.get("eos") else "length"
+
+
+def usage(outcome: Outcome) -> dict[str, Any]:
+    """OpenAI's usage: the question once, and what both models wrote for all candidates."""
+    spent = outcome.usage
+    return {
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.generated,
+        "total_tokens": spent.prompt_tokens + spent.generated,
+    }
+
+
+def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
+    """Everything that is special about the answer: votes, rates, calibration, tokens, seconds."""
+    answer, spent, method = outcome.answer, outcome.usage, outcome.method
+    last = spent.last_decision
+    ended = spent.endings
+    return {
+        "policy": method.policy,
+        "seed": outcome.seed,
+        "answer": answer.answer,
+        "agreement": answer.agreement,
+        "votes": [{"answer": v.answer, "candidates": list(v.candidates)} for v in answer.votes],
+        "candidates": {
+            "started": method.candidates,
+            "finished": sum(n for how, n in ended.items() if how not in ("cancelled", "failed")),
+            "cancelled": ended.get("cancelled", 0),
+            "failed": ended.get("failed", 0),
+            "endings": dict(ended),
+            "errors": spent.errors,
+        },
+        "takeover_rate": {
+            "nominal": method.takeover_rate,
+            "realised": spent.realised_rate,
+            "decisions": spent.decisions,
+            "takeovers": spent.takeovers,
+        },
+        "calibration": calibration
+        | (
+            {}
+            if last is None
+            else {
+                "coverage": last.coverage,
+                "bank": last.bank,
+                "bank_size": last.bank_size,
+                "cold": last.cold,
+            }
+        ),
+        "tokens": {
+            "draft": _tokens(spent.draft),
+            "target": _tokens(spent.target),
+            "target_share": spent.target_share,
+        },
+        "seconds": {
+            "total": outcome.seconds,
+            "candidates": {k: round(v, 6) for k, v in sorted(spent.seconds.items())},
+        },
+    }
+
+
+def _tokens(model: ModelUsage) -> dict[str, int]:
+    return {
+        "generated": model.generated,
+        "scored": model.scored,
+        "prompt": model.prompt,
+        "cached": model.cached,
+    }

@@ -1,0 +1,86 @@
+"""The ingress: HTTP in, scaling inside, events out. Stateless: any other router could go on."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from atts_core.acceptance import Gate
+from atts_core.calibration.keys import Record
+from services.calibration_store import Exchange
+from services.courier import Courier
+from services.http_app import create_app
+from services.pair import pair_of
+from services.remote_engine import RemoteEngine
+from services.service import Service
+from services.settings import Settings
+
+
+@serve.ingress()
+class Router:
+    """Answers over HTTP with the two pools and the store behind its handles."""
+
+    async def __init__(
+        self,
+        settings: Settings,
+        draft: DeploymentHandle,
+        target: DeploymentHandle,
+        store: DeploymentHandle,
+    ) -> None:
+        self.settings = settings
+        self._draft, self._target = await asyncio.gather(
+            RemoteEngine.connect(draft), RemoteEngine.connect(target)
+        )
+        gate = Gate(
+            pair_of(self._draft, self._target),
+            settings.calibration,
+            origin=uuid.uuid4().hex,
+        )
+
+        async def exchange(pair: str, origin: str, new: list[Record], cursor: int) -> Exchange:
+            return await store.exchange.remote(pair, origin, new, cursor)
+
+        self._courier = Courier(gate, exchange, settings.store)
+        self.service = Service(self._draft, self._target, gate, settings.limits)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self)
+
+    def calibration(self) -> dict[str, Any]:
+        return self._courier.state()
+
+    async def ready(self) -> dict[str, Any]:
+        """Both pools answer within a second; the store may be away without harm."""
+        draft, target = await asyncio.gather(_load(self._draft), _load(self._target))
+        return {
+            "ready": "error" not in draft and "error" not in target,
+            "draft": draft,
+            "target": target,
+            "calibration": self.calibration(),
+            "running": len(self.service.running),
+        }
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Owns the courier's task for the router's life."""
+        task = asyncio.create_task(self._courier.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _load(engine: RemoteEngine) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(1):
+            return {"model": engine.capabilities.model, **await engine.load()}
+    except Exception as error:  # whatever keeps a pool from answering is what readiness reports
+        return {"model": engine.capabilities.model, "error": f"{type(error).__name__}: {error}"}

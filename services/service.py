@@ -1,0 +1,91 @@
+"""One question answered: what the HTTP routes, the command line and the benchmarks all call."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from atts_core import scaling
+from atts_core.acceptance import Gate
+from atts_core.candidate import Run
+from atts_core.engine import Engine
+from atts_core.errors import Overloaded
+from atts_core.events import Event
+from atts_core.randomness import fresh_seed
+from atts_core.settings import Limits, Method
+from atts_core.types import Answer, Message, Question
+from atts_core.usage import Usage
+
+
+@dataclass
+class Outcome:
+    """A finished run: the answer, what it cost, and under which method and seed it was made."""
+
+    id: str
+    method: Method
+    seed: int
+    answer: Answer
+    usage: Usage
+    seconds: float
+
+
+@dataclass
+class Service:
+    """Two engines, the gate between them, and the room there is for questions."""
+
+    draft: Engine
+    target: Engine
+    gate: Gate
+    limits: Limits
+    running: dict[str, Usage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.limits.max_concurrent_takeovers)
+
+    async def answer(
+        self,
+        messages: tuple[Message, ...],
+        method: Method,
+        *,
+        run_id: str | None = None,
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> Outcome:
+        """Run one question to its answer.
+
+        Raises `Overloaded` at once where there is no room; cancelling the caller stops the run
+        and all its engine requests.
+        """
+        if len(self.running) >= self.limits.max_running:
+            raise Overloaded(
+                f"{len(self.running)} questions are running here, the most allowed at once "
+                "(limits.max_running); try again soon"
+            )
+        run_id = run_id or new_run_id()
+        usage = Usage()
+
+        def count_and_emit(event: Event) -> None:
+            usage.add(event)
+            emit(event)
+
+        run = Run(
+            id=run_id,
+            method=method,
+            seed=fresh_seed() if method.seed is None else method.seed,
+            draft=self.draft,
+            target=self.target,
+            gate=self.gate,
+            slots=self._slots,
+            emit=count_and_emit,
+        )
+        self.running[run_id] = usage
+        try:
+            answer = await scaling.answer(run, Question(run_id, messages))
+        finally:
+            del self.running[run_id]
+        return Outcome(run_id, method, run.seed, answer, usage, run.at)
+
+
+def new_run_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"

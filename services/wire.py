@@ -1,0 +1,211 @@
+"""OpenAI's request and response bodies, and our one extra object, `atts`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from atts_core.errors import BadInput, UnknownModel
+from atts_core.policies import POLICIES
+from atts_core.settings import Limits, Method
+from atts_core.types import Message
+
+NOT_OURS = {
+    "audio": "speech is not produced here",
+    "frequency_penalty": "penalties would change the scores the gate rests on",
+    "function_call": "tools are not called here",
+    "functions": "tools are not called here",
+    "logit_bias": "it would change the scores the gate rests on",
+    "logprobs": "log-probabilities of many candidates have no place in one choice",
+    "modalities": "text only",
+    "parallel_tool_calls": "tools are not called here",
+    "prediction": "not supported",
+    "presence_penalty": "penalties would change the scores the gate rests on",
+    "response_format": "answers are free text",
+    "stop": "candidates end at their final answer",
+    "tool_choice": "tools are not called here",
+    "tools": "tools are not called here",
+    "top_logprobs": "log-probabilities of many candidates have no place in one choice",
+    "web_search_options": "not supported",
+}
+"""Fields of OpenAI's request that would change the answer and that we do not honour."""
+
+IGNORED = {"user", "metadata", "store", "safety_identifier", "service_tier", "prompt_cache_key"}
+"""Fields of OpenAI's request that change no answer: accepted, without effect."""
+
+
+class Part(BaseModel):
+    """One part of a message; only text is understood."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One message of the conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    def plain(self) -> Message:
+        text = (
+            self.content
+            if isinstance(self.content, str)
+            else "".join(part.text for part in self.content)
+        )
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class AttsOptions(BaseModel):
+    """What is special about this server, one optional object away."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    policy: str | None = Field(None, description="which policy answers, e.g. target-only")
+    candidates: int | None = Field(None, ge=1, description="chains that run in parallel")
+    turns: int | None = Field(None, ge=1, description="draft segments a chain may have")
+    draft_tokens: int | None = Field(None, ge=1, description="tokens of a draft segment at most")
+    target_tokens: int | None = Field(None, ge=1, description="tokens of a takeover at most")
+    takeover_rate: float | None = Field(
+        None, gt=0, lt=1, description="expected share of segments the target takes over"
+    )
+    coverage: str | None = Field(None, description="which scores a segment is ranked among")
+    on_rejection: Literal["continue", "replace"] | None = None
+    consensus: bool | None = Field(
+        None, description="cancel the other chains when they can no longer change the answer"
+    )
+    seed: int | None = Field(None, ge=0, lt=2**63, description="decides everything drawn")
+    events: bool = Field(False, description="with `stream`: every event of the run as a chunk")
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """`POST /v1/chat/completions`."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "atts",
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": "Start with 47. Add 38. Multiply by 3. What is the result?",
+                        }
+                    ],
+                    "atts": {"candidates": 8, "takeover_rate": 0.4, "seed": 1},
+                }
+            ]
+        },
+    )
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    messages: list[ChatMessage] = Field(min_length=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    max_tokens: int | None = Field(None, ge=1, description="tokens of one chain at most")
+    max_completion_tokens: int | None = Field(None, ge=1, description="the same as max_tokens")
+    n: Literal[1] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    atts: AttsOptions | None = None
+
+    def refuse_unsupported(self) -> None:
+        """Every field is honoured or refused by name: silence would be a wrong answer."""
+        for name, value in (self.model_extra or {}).items():
+            if name in IGNORED or value is None:
+                continue
+            if name in NOT_OURS:
+                raise BadInput(f"{name}: not supported; {NOT_OURS[name]}", field=name)
+            raise BadInput(f"{name}: unknown field", field=name)
+
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages, of which the last is the user's and not empty."""
+        messages = tuple(message.plain() for message in self.messages)
+        last = len(messages) - 1
+        if messages[last].role != "user":
+            raise BadInput(
+                f"messages.{last}.role: found {messages[last].role!r}; the last message must be "
+                "the user's",
+                field=f"messages.{last}.role",
+            )
+        for at, message in enumerate(messages):
+            if not message.content.strip():
+                raise BadInput(
+                    f"messages.{at}.content: empty; it must hold text",
+                    field=f"messages.{at}.content",
+                )
+        return messages
+
+    def method(self, default: Method, limits: Limits, served: str) -> Method:
+        """The server's method with the request's own wishes, within the server's limits."""
+        wishes: dict[str, Any] = {
+            "policy": policy_of(self.model, served),
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "max_tokens": self.max_completion_tokens or self.max_tokens,
+        }
+        if self.atts is not None:
+            asked = self.atts.model_dump(exclude={"events"}, exclude_none=True)
+            within(asked, limits)
+            wishes |= asked
+        method = default.model_copy(update={k: v for k, v in wishes.items() if v is not None})
+        if method.policy not in POLICIES:
+            raise BadInput(
+                f"atts.policy: found {method.policy!r}; known are: {', '.join(POLICIES)}",
+                field="atts.policy",
+            )
+        return method
+
+
+def policy_of(model: str, served: str) -> str | None:
+    """`atts` and `atts:target-only` are served; the second names its policy."""
+    name, _, policy = model.partition(":")
+    if name != served or (policy and policy not in POLICIES):
+        raise UnknownModel(
+            f"model: {model!r} is not served here; served are: {', '.join(model_names(served))}",
+            field="model",
+        )
+    return policy or None
+
+
+def model_names(served: str) -> list[str]:
+    return [served, *(f"{served}:{policy}" for policy in POLICIES if policy != "atts")]
+
+
+def within(asked: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse what is beyond the server's limits, naming the limit."""
+    for name, limit, knob in (
+        ("candidates", limits.max_candidates, "max_candidates"),
+        ("turns", limits.max_turns, "max_turns"),
+        ("draft_tokens", limits.max_segment_tokens, "max_segment_tokens"),
+        ("target_tokens", limits.max_segment_tokens, "max_segment_tokens"),
+    ):
+        if asked.get(name, 0) > limit:
+            raise BadInput(
+                f"atts.{name}: found {asked[name]}; allowed are 1 to {limit} "
+                f"(the server's limits.{knob})",
+                field=f"atts.{name}",
+            )
+
+
+def error_body(
+    message: str, kind: str, *, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """OpenAI's error shape."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,0 +1,85 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atts_core.answers import boxed, equivalent, normal_form, split_reasoning
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{12}.", "12"),
+        (r"\boxed{1} then \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed {x_{1}}", "x_{1}"),
+        (r"\boxed{7} and an open \boxed{8", "7"),
+        (r"\boxed{a \} b}", r"a \} b"),
+        ("no box", None),
+        (r"\boxed{never closed", None),
+    ],
+)
+def test_the_last_complete_box_is_the_answer(text: str, answer: str | None) -> None:
+    assert boxed(text) == answer
+
+
+def test_a_box_that_closed_before_the_given_place_does_not_count() -> None:
+    text = r"\boxed{1} wait"
+    assert boxed(text, closed_after=len(text) - 5) is None
+    assert boxed(text + r" \boxed{2}", closed_after=len(text)) == "2"
+
+
+def test_a_box_may_be_opened_by_one_model_and_closed_by_the_other() -> None:
+    text = r"\boxed{1"
+    assert boxed(text + "2}", closed_after=len(text)) == "12"
+
+
+@given(st.text(alphabet="\\boxed{} 1a", max_size=60))
+def test_any_text_has_an_answer_or_none(text: str) -> None:
+    answer = boxed(text)
+    assert answer is None or answer in text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("12", "12.0"),
+        ("1,234", "1234"),
+        (r"\frac{1}{2}", "0.5"),
+        (r"\dfrac{3}{6}", "1/2"),
+        ("$ 7 $", "7."),
+        (r"\text{Yes}", "yes"),
+        (r"\left( x , y \right)", "(x,y)"),
+        ("-3/4", "-0.75"),
+    ],
+)
+def test_equal_answers_are_equivalent(one: str, other: str) -> None:
+    assert equivalent(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("12", "13"), ("x", "y"), ("1/0", "0"), ("1,23", "123"), ("2x", "2")]
+)
+def test_different_answers_are_not(one: str, other: str) -> None:
+    assert not equivalent(one, other)
+
+
+def test_a_number_of_absurd_length_is_compared_as_text() -> None:
+    assert equivalent("9" * 10_000, "9" * 10_000)
+    assert not isinstance(normal_form("9" * 10_000), Fraction)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "statement"),
+    [
+        ("<think>hm</think>It is \\boxed{2}.", "hm", "It is \\boxed{2}."),
+        ("1 + 1 = 2\n\nThe result is \\boxed{2}.", "1 + 1 = 2", "The result is \\boxed{2}."),
+        ("I do not know", "", "I do not know"),
+        ("one\n\ntwo", "", "one\n\ntwo"),
+    ],
+)
+def test_the_final_statement_is_told_from_the_reasoning(
+    text: str, reasoning: str, statement: str
+) -> None:
+    assert split_reasoning(text) == (reasoning, statement)

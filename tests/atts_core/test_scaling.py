@@ -1,0 +1,93 @@
+"""Many candidates at once: consensus, cancelling, seeds."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from atts_core import events, scaling
+from atts_core.engine import Generate, Line
+from tests.conftest import QUESTION, Recorder
+
+Scripted = Callable[..., Recorder]
+
+
+def endless(seen: str, request: Generate) -> Line:
+    return Line("hm ", ticks=50)
+
+
+async def test_consensus_stops_what_can_no_longer_change_the_answer(scripted: Scripted) -> None:
+    def draft(seen: str, request: Generate) -> Line:
+        slow = request.chain.endswith(("/3", "/4"))
+        return endless(seen, request) if slow else Line(r"\boxed{2}")
+
+    recorder = scripted(draft)
+    answer = await scaling.answer(recorder.run(candidates=5, takeover_rate=1e-6), QUESTION)
+    assert (answer.answer, answer.agreement) == ("2", 1.0)
+    endings = [e.ending for e in recorder.of(events.CandidateFinished)]
+    assert sorted(endings) == ["answered"] * 3 + ["cancelled"] * 2
+    assert recorder.draft.running == recorder.target.running == []
+    assert recorder.draft.aborted == 2
+
+
+async def test_without_consensus_every_chain_runs_to_its_end(scripted: Scripted) -> None:
+    recorder = scripted(lambda seen, request: r"\boxed{2}")
+    await scaling.answer(recorder.run(candidates=5, consensus=False, takeover_rate=1e-6), QUESTION)
+    endings = [e.ending for e in recorder.of(events.CandidateFinished)]
+    assert endings == ["answered"] * 5
+
+
+async def test_cancelling_the_run_leaves_no_request_in_any_engine(scripted: Scripted) -> None:
+    recorder = scripted(endless)
+    answering = asyncio.create_task(scaling.answer(recorder.run(candidates=4), QUESTION))
+    while len(recorder.draft.running) < 4:
+        await asyncio.sleep(0)
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert recorder.draft.running == recorder.target.running == []
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.7])
+async def test_the_same_seed_gives_the_same_decisions_and_the_same_answer(
+    scripted: Scripted, rate: float
+) -> None:
+    def draft(seen: str, request: Generate) -> str:
+        return f"{request.seed % 1000} "
+
+    async def once(seed: int) -> tuple[list[object], str | None]:
+        recorder = scripted(
+            draft,
+            lambda seen, request: rf"\boxed{{{request.seed % 7}}}",
+            lambda text: len(text) + int(text) / 1000,
+        )
+        answer = await scaling.answer(
+            recorder.run(candidates=6, seed=seed, takeover_rate=rate), QUESTION
+        )
+        return [(e.candidate, e.turn, e.decision) for e in recorder.of(events.Decided)], answer.text
+
+    assert await once(5) == await once(5)
+    assert await once(5) != await once(6)
+
+
+@pytest.mark.parametrize("policy", ["draft-only", "target-only"])
+async def test_a_lone_model_writes_its_chains_without_gate_or_the_other(
+    scripted: Scripted, policy: str
+) -> None:
+    recorder = scripted(lambda seen, request: r"\boxed{2}")
+    answer = await scaling.answer(recorder.run(candidates=3, policy=policy), QUESTION)
+    assert answer.answer == "2"
+    idle = recorder.target if policy == "draft-only" else recorder.draft
+    assert idle.generated == []
+    assert recorder.of(events.Decided, events.SegmentScored) == []
+
+
+async def test_a_lone_model_without_an_answer_ends_at_the_length_of_a_full_chain(
+    scripted: Scripted,
+) -> None:
+    recorder = scripted(lambda seen, request: "a" * 1000)
+    await scaling.answer(
+        recorder.run(policy="draft-only", turns=10, draft_tokens=100, target_tokens=60), QUESTION
+    )
+    (finished,) = recorder.of(events.CandidateFinished)
+    assert (finished.ending, finished.tokens) == ("tokens", 1000)
