@@ -1,4 +1,4 @@
-"""A bank: the most recent scores, in order of size, so that a rank costs O(log n)."""
+"""A bank: the most recent scores, kept in order, so that a rank costs O(log n)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ class Bank:
     def counts(self, score: float) -> tuple[int, int]:
         """How many scores are higher than `score`, and how many equal it."""
         right = self._ordered.bisect_right(score)
-        return len(self._ordered) - right, right - self._ordered.bisect_left(score)
+        return len(self._arrived) - right, right - self._ordered.bisect_left(score)
 
     def quantile(self, share: float) -> float:
-        """The score below which about `share` of the bank lies."""
+        """The score below which about `share` of a bank that is not empty lies."""
         return float(self._ordered[min(int(share * len(self)), len(self) - 1)])
+
+    def recent(self, count: int) -> list[float]:
+        """The `count` newest scores, oldest first."""
+        return list(self._arrived)[-count:]

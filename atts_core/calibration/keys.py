@@ -1,4 +1,4 @@
-"""What a bank of scores belongs to, and how one score travels between routers."""
+"""What a bank of scores belongs to, and how scores travel between routers."""
 
 from __future__ import annotations
 
@@ -34,13 +34,21 @@ class BankKey:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One score on its way to the other routers.
+    """One score on its way to the other routers (conformity: nats a token, negative nll).
 
-    (`origin`, `sequence`) is its identity: `origin` is a router's life (a restart is a new one),
-    `sequence` counts its scores from 1 without a gap, so that each is delivered exactly once.
+    (`origin`, `sequence`) is its identity: `origin` is one life of a router (a restart is a new
+    one), `sequence` counts its scores from 1, so that each is taken in exactly once.
     """
 
     origin: str
     sequence: int
     turn: int
     conformity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Scores of one pair; those of one origin in the order of their sequence."""
+
+    pair: PairKey
+    records: tuple[Record, ...]
