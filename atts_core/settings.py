@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput
 
 
@@ -32,7 +33,7 @@ class Method(Strict):
     takeover_rate: float = Field(
         0.4, gt=0, lt=1, description="expected share of segments the target takes over"
     )
-    coverage: str | None = Field(
+    coverage: CoverageName | None = Field(
         None, description="which scores a segment is ranked among; None: the server's own"
     )
     on_rejection: Literal["continue", "replace"] = Field(
@@ -88,36 +89,41 @@ def validated(kind: type[S], values: Any, *, where: str = "") -> S:
 def bad_input(error: Mapping[str, Any], kind: type[BaseModel], *, where: str = "") -> BadInput:
     """One complaint of pydantic, as a sentence for the person who wrote the value."""
     path = [str(part) for part in error["loc"]]
-    parent, known = _reach(kind, path[:-1])
-    name = ".".join(([where] if where else []) + parent + path[-1:])
-    last = known.get(path[-1]) if path else None
+    # The name at fault: in the path of an unknown or missing name, beyond it otherwise.
+    named = path[-1:] if error["type"] in ("extra_forbidden", "missing") else []
+    shown, fields, last = _reach(kind, path[: len(path) - len(named)])
+    name = ".".join(([where] if where else []) + shown + named)
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
+        near = difflib.get_close_matches(path[-1], fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(fields))}"
         return BadInput(f"{name}: unknown name; {hint}", field=name)
     if error["type"] == "missing":
         return BadInput(f"{name}: missing; it is required", field=name)
-    allowed = _bounds(last) if last is not None else ""
+    allowed = "" if last is None else _bounds(last)
     return BadInput(
         f"{name}: found {_shown(error['input'])}; {_lower(error['msg'])}{allowed}", field=name
     )
 
 
-def _reach(kind: type[BaseModel], path: list[str]) -> tuple[list[str], dict[str, FieldInfo]]:
-    """The part of `path` a person would write, and the fields known where it ends.
+def _reach(
+    kind: type[BaseModel], path: list[str]
+) -> tuple[list[str], dict[str, FieldInfo], FieldInfo | None]:
+    """`path` as a person would write it, the fields known where it ends, and the last field on it.
 
     Pydantic puts the tried member of a union into the path ("list[Part]", "str"): left out.
     """
     shown: list[str] = []
     fields = dict(kind.model_fields)
+    last = None
     for part in path:
         if part in fields:
-            inner = _models_in(fields[part].annotation)
+            last = fields[part]
+            inner = _models_in(last.annotation)
             fields = dict(inner[0].model_fields) if inner else {}
         elif not part.isdigit():
             continue
         shown.append(part)
-    return shown, fields
+    return shown, fields, last
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

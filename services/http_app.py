@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -236,7 +236,9 @@ def _add_errors(app: FastAPI) -> None:
 
 def _complaint(error: RequestValidationError) -> BadInput:
     """FastAPI's first complaint about a body, in our words."""
-    first = error.errors()[0]
+    errors = error.errors()
+    # Of a union's members each complains: the one that came furthest is the one that was meant.
+    first = max(errors, key=lambda e: len(e["loc"])) if _of_one_field(errors) else errors[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
         return BadInput(f"the body is no valid JSON: {reason} at position {first['loc'][-1]}")
@@ -244,3 +246,8 @@ def _complaint(error: RequestValidationError) -> BadInput:
     if not path:
         return BadInput(f"the body must be a JSON object: {first['msg'].lower()}")
     return bad_input({**first, "loc": path}, ChatRequest)
+
+
+def _of_one_field(errors: Sequence[Any]) -> bool:
+    """Whether all complaints are about one message's content, which may be of two types."""
+    return len({tuple(error["loc"][:4]) for error in errors}) == 1

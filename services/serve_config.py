@@ -5,16 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field
 
 from atts_core.errors import BadInput
-from atts_core.settings import validated
+from atts_core.settings import Strict, validated
 from services.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 LOCAL = PROJECT / "deployment" / "local.yaml"
+
+
+class HttpOptions(Strict):
+    """Where Serve's proxy listens; the fields of Serve's own `http_options` that we set."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    request_timeout_s: float | None = Field(None, gt=0)
+    keep_alive_timeout_s: int = Field(90, ge=1)
+
+
+class DeploymentOptions(BaseModel):
+    """One deployment by name; Serve itself checks the rest."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+
+class ApplicationConfig(Strict):
+    """One application of a Serve configuration."""
+
+    name: str = "atts"
+    route_prefix: str = "/"
+    import_path: str = "deployment.app:build"
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
+    args: dict[str, Any]
+    deployments: tuple[DeploymentOptions, ...] = ()
+
+
+class ConfigFile(Strict):
+    """What a Serve configuration file may hold here."""
+
+    proxy_location: Literal["Disabled", "HeadOnly", "EveryNode"] = "HeadOnly"
+    http_options: HttpOptions = Field(default_factory=HttpOptions)
+    logging_config: dict[str, Any] = Field(default_factory=dict)
+    applications: tuple[ApplicationConfig, ...] = Field(min_length=1, max_length=1)
 
 
 @dataclass(frozen=True)
@@ -22,10 +60,9 @@ class ServeConfig:
     """Where to listen, what to serve, and how many of each deployment."""
 
     path: Path
-    host: str
-    port: int
+    proxy_location: str
+    http: HttpOptions
     import_path: str
-    args: Mapping[str, Any]
     settings: Settings
     options: Mapping[str, Mapping[str, Any]]
 
@@ -37,38 +74,32 @@ def load(path: Path) -> ServeConfig:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", field="config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: no valid YAML: {_one_line(error)}", field="config") from None
-    try:
-        application = document["applications"][0]
-        args = application.get("args") or {}
-        http = document.get("http_options") or {}
-        deployments = application.get("deployments") or []
-        options = {d["name"]: {k: v for k, v in d.items() if k != "name"} for d in deployments}
-    except (TypeError, KeyError, IndexError, AttributeError):
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path}: no valid YAML: {reason}", field="config") from None
+    if not isinstance(document, Mapping):
         raise BadInput(
-            f"{path}: no Serve configuration; it needs `applications:` with one application, see "
-            f"{LOCAL.name}",
+            f"{path}: no Serve configuration, which is a mapping with `applications:`; see "
+            f"{LOCAL.relative_to(PROJECT)}",
             field="config",
-        ) from None
+        )
     try:
-        settings = validated(Settings, located(args))
+        file = validated(ConfigFile, document)
+        application = file.applications[0]
+        settings = validated(Settings, located(application.args), where="args")
     except BadInput as error:
         raise BadInput(f"{path}: {error.message}", field=error.field) from None
     return ServeConfig(
         path=path,
-        host=str(http.get("host", "127.0.0.1")),
-        port=int(http.get("port", 8000)),
-        import_path=str(application.get("import_path", "deployment.app:build")),
-        args=settings.model_dump(mode="json"),
+        proxy_location=file.proxy_location,
+        http=file.http_options,
+        import_path=application.import_path,
         settings=settings,
-        options=options,
+        options={d.name: d.model_extra or {} for d in application.deployments},
     )
 
 
-def located(args: Any) -> Any:
+def located(args: Mapping[str, Any]) -> Mapping[str, Any]:
     """`args` with model folders found: relative ones are looked up here, then in the project."""
-    if not isinstance(args, Mapping):
-        return args
     found = dict(args)
     for name in ("draft", "target"):
         engine = found.get(name)
@@ -77,7 +108,3 @@ def located(args: Any) -> Any:
             if not Path(engine["model"]).exists() and path.exists():
                 found[name] = {**engine, "model": str(path)}
     return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES
 from atts_core.settings import Limits, Method
@@ -75,7 +76,9 @@ class AttsOptions(BaseModel):
     takeover_rate: float | None = Field(
         None, gt=0, lt=1, description="expected share of segments the target takes over"
     )
-    coverage: str | None = Field(None, description="which scores a segment is ranked among")
+    coverage: CoverageName | None = Field(
+        None, description="which scores a segment is ranked among"
+    )
     on_rejection: Literal["continue", "replace"] | None = None
     consensus: bool | None = Field(
         None, description="cancel the other chains when they can no longer change the answer"

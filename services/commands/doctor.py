@@ -72,8 +72,8 @@ def examine(path: Path) -> Iterator[Finding]:
         return
     yield Finding("configuration", True, str(path))
     yield _tried(
-        f"port {config.port}",
-        lambda: require_free(config.host, config.port),
+        f"port {config.http.port}",
+        lambda: require_free(config.http.host, config.http.port),
         "free",
         "stop what listens there, or serve with --port",
     )

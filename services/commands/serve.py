@@ -33,7 +33,7 @@ def serve(
     """Serve the OpenAI-compatible API until interrupted."""
     began = monotonic()
     wanted = serve_config.load(config)
-    host, port = host or wanted.host, port or wanted.port
+    host, port = host or wanted.http.host, port or wanted.http.port
     for name in ("draft", "target"):
         model_files.check(getattr(wanted.settings, name).model, name)
     if address is None:
@@ -76,10 +76,17 @@ def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str 
 
     try:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        ray_serve.start(http_options={"host": host, "port": port})
+        ray_serve.start(
+            proxy_location=wanted.proxy_location,
+            http_options={**wanted.http.model_dump(), "host": host, "port": port},
+        )
         module, _, builder = wanted.import_path.partition(":")
         build = getattr(importlib.import_module(module), builder)
-        ray_serve.run(build(wanted.args, wanted.options), name="atts", route_prefix="/")
+        ray_serve.run(
+            build(wanted.settings.model_dump(mode="json"), wanted.options),
+            name="atts",
+            route_prefix="/",
+        )
     except BaseException as error:
         shutdown()
         if isinstance(error, RuntimeError):

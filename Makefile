@@ -1,0 +1,55 @@
+# Every command sets up first what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve ask doctor test check slow bench format clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(RUN): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(RUN)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,check,plots]'
+	@touch $@
+
+setup: $(DEV) ## install everything into .venv
+
+serve: $(RUN) ## serve on port 8000; ARGS='--port 9000' to change
+	$(BIN)/atts serve $(ARGS)
+
+ask: $(RUN) ## ask a question; Q='Start with 47. Add 38. What is the result?'
+	$(BIN)/atts ask $(ARGS) "$(or $(Q),Start with 47. Add 38. Multiply by 3. What is the result?)"
+
+doctor: $(RUN) ## check this machine
+	$(BIN)/atts doctor $(ARGS)
+
+test: $(DEV) ## core and Serve tests
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(DEV) ## guarantees at full size, soaks, long runs
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(DEV) ## style, types, one-way imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(RUN) ## the policies side by side over HTTP
+	$(BIN)/atts bench main $(ARGS)
+
+format: $(DEV) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what the commands made
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

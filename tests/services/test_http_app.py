@@ -1,0 +1,283 @@
+"""The HTTP routes over scripted engines: replies, errors in OpenAI's shape, disconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from atts_core.engine import Generate, Line
+from atts_core.errors import EngineUnavailable
+from tests.services.conftest import ANSWER, backend, client
+
+QUESTION = [{"role": "user", "content": "What is 1 + 1?"}]
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "atts", "messages": QUESTION, "atts": {"candidates": 3, "seed": 1}} | fields
+
+
+async def post(http: httpx.AsyncClient, content: Any) -> httpx.Response:
+    return await http.post("/v1/chat/completions", json=content)
+
+
+async def test_a_question_is_answered_in_openai_s_shape() -> None:
+    async with client(backend()) as http:
+        response = await post(http, body())
+    reply = response.json()
+    assert response.status_code == 200
+    assert reply["object"] == "chat.completion"
+    assert reply["model"] == "atts"
+    (choice,) = reply["choices"]
+    assert choice["message"]["content"] == r"The result is \boxed{2}."
+    assert choice["message"]["reasoning_content"] == "1 + 1 = 2"
+    assert choice["finish_reason"] == "stop"
+    assert reply["usage"]["total_tokens"] == (
+        reply["usage"]["prompt_tokens"] + reply["usage"]["completion_tokens"]
+    )
+
+
+async def test_the_atts_object_says_what_the_answer_rests_on() -> None:
+    async with client(backend()) as http:
+        atts = (await post(http, body())).json()["atts"]
+    assert (atts["answer"], atts["agreement"], atts["seed"]) == ("2", 1.0, 1)
+    ended = atts["candidates"]
+    assert ended["finished"] + ended["cancelled"] + ended["failed"] == ended["started"] == 3
+    rate = atts["takeover_rate"]
+    assert rate["nominal"] == 0.4
+    assert rate["realised"] == rate["takeovers"] / rate["decisions"]
+    assert atts["calibration"]["bank_size"] == rate["decisions"] - 1
+    tokens = atts["tokens"]
+    assert tokens["target"]["scored"] == len(ANSWER) * rate["decisions"]
+    assert atts["seconds"]["total"] > 0
+    assert {"draft", "score"} <= set(atts["seconds"]["candidates"])
+
+
+async def test_the_same_seed_gives_the_same_answer_over_http() -> None:
+    def draft(seen: str, request: Generate) -> str:
+        return rf"\boxed{{{request.seed % 5}}}"
+
+    async def ask(seed: int) -> dict[str, Any]:
+        async with client(backend(draft)) as http:
+            atts = (await post(http, body(atts={"candidates": 5, "seed": seed}))).json()["atts"]
+        return {key: atts[key] for key in ("answer", "votes", "takeover_rate")}
+
+    assert await ask(3) == await ask(3)
+    assert await ask(3) != await ask(4)
+
+
+async def test_models_are_listed_with_the_policies_they_name() -> None:
+    async with client(backend()) as http:
+        listed = (await http.get("/v1/models")).json()
+    assert [m["id"] for m in listed["data"]] == ["atts", "atts:draft-only", "atts:target-only"]
+
+
+@pytest.mark.parametrize("model", ["atts:draft-only", "atts:target-only"])
+async def test_a_model_s_name_chooses_the_policy(model: str) -> None:
+    async with client(backend()) as http:
+        atts = (await post(http, body(model=model))).json()["atts"]
+    assert atts["policy"] == model.removeprefix("atts:")
+    assert atts["takeover_rate"]["realised"] is None
+
+
+async def test_health_and_readiness_answer() -> None:
+    async with client(backend()) as http:
+        assert (await http.get("/health")).json() == {"status": "ok"}
+        assert (await http.get("/ready")).status_code == 200
+
+
+async def test_a_question_nobody_can_answer_gets_a_reply_with_its_low_agreement() -> None:
+    lost = backend(*[lambda seen, request: Line("hm", "eos")] * 2)
+    async with client(lost) as http:
+        response = await post(http, body())
+    reply = response.json()
+    assert response.status_code == 200
+    assert (reply["atts"]["answer"], reply["atts"]["agreement"]) == (None, 0.0)
+    assert reply["choices"][0]["message"]["content"]
+
+
+# ------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param", "says"),
+    [
+        ({"messages": []}, 400, "messages", "at least 1"),
+        ({"messages": None}, 400, "messages", "found None"),
+        ({"messages": [{"role": "user", "content": "  "}]}, 400, "messages.0.content", "empty"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role", "'tool'"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "messages.0.role", "user"),
+        ({"messages": [{"role": "user"}]}, 400, "messages.0.content", "missing"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400,
+            "messages.0.content.0.type",
+            "image_url",
+        ),
+        ({"model": "gpt"}, 404, "model", "served are: atts"),
+        ({"model": "atts:magic"}, 404, "model", "atts:target-only"),
+        ({"model": 5}, 400, "model", "found 5"),
+        ({"atts": {"takeover_rate": 1.0}}, 400, "atts.takeover_rate", "> 0 and < 1"),
+        ({"atts": {"takeover_rate": 0}}, 400, "atts.takeover_rate", "found 0"),
+        ({"atts": {"takeover_rate": "x"}}, 400, "atts.takeover_rate", "found 'x'"),
+        ({"atts": {"candidates": 0}}, 400, "atts.candidates", "≥ 1"),
+        ({"atts": {"candidates": 65}}, 400, "atts.candidates", "1 to 64"),
+        ({"atts": {"turns": 65}}, 400, "atts.turns", "1 to 64"),
+        ({"atts": {"draft_tokens": 5000}}, 400, "atts.draft_tokens", "1 to 4096"),
+        ({"atts": {"candidate": 3}}, 400, "atts.candidate", "did you mean 'candidates'"),
+        ({"atts": {"policy": "magic"}}, 400, "atts.policy", "target-only"),
+        ({"atts": {"coverage": "magic"}}, 400, "atts.coverage", "marginal"),
+        ({"atts": 5}, 400, "atts", "found 5"),
+        ({"temperature": 3}, 400, "temperature", "≥ 0 and ≤ 2"),
+        ({"tools": [{}]}, 400, "tools", "not supported"),
+        ({"n": 2}, 400, "n", "found 2"),
+        ({"colour": "red"}, 400, "colour", "unknown"),
+    ],
+)
+async def test_a_bad_field_is_named_in_openai_s_shape(
+    change: dict[str, Any], status: int, param: str, says: str
+) -> None:
+    async with client(backend()) as http:
+        response = await post(http, body(**change))
+    error = response.json()["error"]
+    assert response.status_code == status, error
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["param"] == param
+    assert says in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b'{"model": NaN}'])
+async def test_a_body_that_is_no_request_is_refused(raw: bytes) -> None:
+    async with client(backend()) as http:
+        response = await http.post(
+            "/v1/chat/completions", content=raw, headers={"content-type": "application/json"}
+        )
+    assert response.status_code == 400
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_fields_that_change_no_answer_are_accepted() -> None:
+    async with client(backend()) as http:
+        assert (await post(http, body(user="me", metadata={"a": "b"}))).status_code == 200
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_beyond_the_limit_is_refused(announced: bool) -> None:
+    content = json.dumps(body(user="x" * 5000)).encode()
+
+    async def trickled() -> Any:
+        for at in range(0, len(content), 1000):
+            yield content[at : at + 1000]
+
+    async with client(backend(limits={"max_body_bytes": 2000})) as http:
+        response = await http.post(
+            "/v1/chat/completions",
+            content=content if announced else trickled(),
+            headers={"content-type": "application/json"},
+        )
+    assert response.status_code == 413
+    assert "2000" in response.json()["error"]["message"]
+
+
+async def test_a_prompt_longer_than_the_context_is_refused() -> None:
+    long = [{"role": "user", "content": "x" * 200_000}]
+    async with client(backend()) as http:
+        response = await post(http, body(messages=long))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "messages"
+
+
+async def test_an_unknown_path_has_openai_s_error_too() -> None:
+    async with client(backend()) as http:
+        response = await http.get("/v1/nothing")
+    assert response.status_code == 404
+    assert "/v1/nothing" in response.json()["error"]["message"]
+
+
+async def test_when_every_candidate_fails_the_client_may_try_again() -> None:
+    def broken(seen: str, request: Generate) -> str:
+        raise EngineUnavailable("the replica was lost")
+
+    async with client(backend(broken)) as http:
+        response = await post(http, body())
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert "the replica was lost" in response.json()["error"]["message"]
+
+
+async def test_beyond_the_running_limit_a_question_is_refused_at_once() -> None:
+    slow = backend(lambda seen, request: Line(ANSWER, ticks=500), limits={"max_running": 1})
+    async with client(slow) as http:
+        first = asyncio.create_task(post(http, body()))
+        while not slow.service.running:
+            await asyncio.sleep(0)
+        second = await post(http, body())
+        assert (second.status_code, second.headers["retry-after"]) == (429, "1")
+        assert (await first).status_code == 200
+
+
+# ------------------------------------------------------------------------------- streaming
+
+
+async def test_a_stream_ends_with_the_answer_and_done() -> None:
+    async with client(backend()) as http:
+        response = await post(http, body(stream=True, stream_options={"include_usage": True}))
+    lines = [line for line in response.text.split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(d.get("content", "") for d in deltas) == r"The result is \boxed{2}."
+    assert chunks[-1]["usage"]["completion_tokens"] > 0
+    assert chunks[-2]["atts"]["answer"] == "2"
+
+
+async def test_events_stream_as_chunks_without_choices() -> None:
+    asked = body(stream=True, atts={"candidates": 2, "seed": 1, "events": True})
+    async with client(backend()) as http:
+        response = await post(http, asked)
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    events = [c["atts"]["event"] for c in map(json.loads, lines[:-1]) if not c["choices"]]
+    assert events[0] == "RunStarted"
+    assert {"SegmentDrafted", "SegmentScored", "Decided", "CandidateFinished"} <= set(events)
+    assert events[-1] == "AnswerReady"
+
+
+async def test_a_stream_that_fails_at_once_has_its_own_status() -> None:
+    async with client(backend()) as http:
+        response = await post(http, body(stream=True, model="gpt"))
+    assert response.status_code == 404
+
+
+async def test_a_failure_in_the_middle_of_a_stream_is_said_in_it() -> None:
+    def broken(seen: str, request: Generate) -> str:
+        raise EngineUnavailable("the replica was lost")
+
+    async with client(backend(broken)) as http:
+        asked = body(stream=True, atts={"candidates": 1, "events": True})
+        response = await post(http, asked)
+    last = response.text.strip().split("\n\n")[-1]
+    assert "the replica was lost" in json.loads(last.removeprefix("data: "))["error"]["message"]
+    assert "[DONE]" not in response.text
+
+
+# ----------------------------------------------------------------------------- disconnects
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_hangs_up_stops_the_work(listening: Any, stream: bool) -> None:
+    endless = backend(lambda seen, request: Line("hm ", ticks=10**9))
+    async with listening(endless) as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
+        asked = body(stream=stream, atts={"candidates": 4, "events": True})
+        asking = asyncio.create_task(post(http, asked))
+        draft = endless.service.draft
+        while len(draft.running) < 4:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        async with asyncio.timeout(1):
+            while draft.running or endless.service.running:
+                await asyncio.sleep(0.01)
+        assert draft.aborted == 4
