@@ -1,0 +1,81 @@
+"""The KV of all tokens an engine remembers, within a budget that is never exceeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from services.engines.prefix_tree import Node, PrefixTree, Slots
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """The KV of one token: `[layers, heads, key_dim]` and `[layers, heads, value_dim]`."""
+
+    layers: int
+    heads: int
+    key_dim: int
+    value_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class KvStore:
+    """A pool of token slots under a prefix tree.
+
+    A request holds its prefix and reserves, when it is admitted, all slots it may come to need:
+    so what was admitted can always go on, and what does not fit waits. `keys` and `values` have
+    the shape `[layers, tokens, heads, dim]`. Belongs to the step thread.
+    """
+
+    def __init__(self, shape: KvShape, tokens: int) -> None:
+        self.shape = shape
+        self.tokens = tokens
+        # Zeros: the system gives such memory only when it is first written.
+        sizes = (shape.layers, tokens, shape.heads)
+        self.keys = torch.zeros(*sizes, shape.key_dim, dtype=shape.dtype, device=shape.device)
+        self.values = torch.zeros(*sizes, shape.value_dim, dtype=shape.dtype, device=shape.device)
+        self.tree = PrefixTree()
+        self.reserved = 0
+        # A stack; the lowest slots on top, so that fresh runs of slots are consecutive.
+        self._free: Slots = np.arange(tokens, dtype=np.int64)[::-1].copy()
+        self._top = tokens
+
+    @property
+    def free(self) -> int:
+        return self._top
+
+    @property
+    def used(self) -> int:
+        """Tokens that running requests hold or have reserved."""
+        return self.tree.held + self.reserved
+
+    def admit(self, node: Node, tokens: int) -> bool:
+        """Hold the path to `node` and reserve `tokens` slots, if the budget allows it."""
+        room = self.free + self.tree.evictable - self.reserved
+        if room - self.tree.unheld(node) < tokens:
+            return False
+        self.tree.hold(node)
+        self.reserved += tokens
+        return True
+
+    def take(self, count: int) -> Slots:
+        """`count` of the slots reserved before; evicts for them what is needed."""
+        if self._top < count:
+            self.give(self.tree.evict(count - self._top))
+        if count > self._top or count > self.reserved:
+            raise RuntimeError(f"KV accounting: {count} slots wanted, {self._top} free")
+        self.reserved -= count
+        self._top -= count
+        return self._free[self._top : self._top + count][::-1].copy()
+
+    def give(self, slots: Slots) -> None:
+        """Return slots whose KV is not needed."""
+        self._free[self._top : self._top + len(slots)] = slots[::-1]
+        self._top += len(slots)
+
+    def unreserve(self, count: int) -> None:
+        """Give up slots reserved and never taken."""
+        self.reserved -= count

@@ -1,0 +1,73 @@
+"""Drawing the next token of every sequence of a batch at once.
+
+A token depends on its own distribution, settings and uniform number alone: the same seed draws the
+same tokens from equal distributions, whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from atts_core.engine import Sampling
+
+
+def draws(seed: int, count: int) -> list[float]:
+    """Uniform numbers in [0, 1), one a token (Philox, keyed by the seed).
+
+    Of 24 bits: times a sum of probabilities such a number stays below the sum.
+    """
+    key = np.random.SeedSequence(abs(seed)).generate_state(2, np.uint64)
+    uniform = np.random.Generator(np.random.Philox(key=key)).random(count, dtype=np.float32)
+    return [float(u) for u in uniform]
+
+
+class Sampler:
+    """Draws for the rows of one batch; made anew when the batch changes."""
+
+    def __init__(self, rows: Sequence[Sampling], device: torch.device) -> None:
+        greedy = [row.temperature == 0 for row in rows]
+        cut = [
+            not g and (row.top_k > 0 or row.top_p < 1) for g, row in zip(greedy, rows, strict=True)
+        ]
+        self._device = device
+        self._all_greedy = all(greedy)
+        self._greedy = torch.tensor(greedy, device=device) if any(greedy) else None
+        self._temperature = torch.tensor(
+            [[1.0 if row.temperature == 0 else row.temperature] for row in rows], device=device
+        )
+        self._cut = [i for i, c in enumerate(cut) if c]
+        chosen = [rows[i] for i in self._cut]
+        self._top_k = torch.tensor([[row.top_k or 2**31] for row in chosen], device=device)
+        self._top_p = torch.tensor([[row.top_p] for row in chosen], device=device)
+
+    def draw(self, logits: torch.Tensor, uniform: Sequence[float]) -> torch.Tensor:
+        """Ids `[rows]` from logits `[rows, vocabulary]`.
+
+        Where a row is not finite, the id is -1.
+        """
+        if self._all_greedy:
+            return logits.argmax(-1)
+        probability = torch.softmax(logits.float() / self._temperature, -1)
+        if self._cut:
+            self._cut_tails(probability)
+        summed = probability.cumsum(-1, dtype=torch.float64)
+        point = torch.tensor(uniform, dtype=torch.float64, device=self._device)[:, None]
+        ids = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0]
+        ids = torch.where(ids == logits.shape[-1], -1, ids)
+        if self._greedy is None:
+            return ids
+        return torch.where(self._greedy, logits.argmax(-1), ids)
+
+    def _cut_tails(self, probability: torch.Tensor) -> None:
+        """Zero, in place, what top_k and then top_p leave out."""
+        rows = probability[self._cut]
+        ordered, order = rows.sort(dim=-1, descending=True, stable=True)
+        rank = torch.arange(ordered.shape[-1], device=self._device)
+        ordered = torch.where(rank < self._top_k, ordered, 0.0)
+        ordered = ordered / ordered.sum(-1, keepdim=True)
+        before = ordered.cumsum(-1) - ordered
+        ordered = torch.where(before < self._top_p, ordered, 0.0)
+        probability[self._cut] = torch.zeros_like(rows).scatter(-1, order, ordered)

@@ -1,0 +1,259 @@
+"""The scheduler: which requests take part in which step.
+
+A step takes in what fits (scores first: they are short and a draft waits for each), reads a
+portion of given tokens, writes one token in every running sequence, and lets go what is finished.
+A request may come or go at every step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeAlias
+
+import numpy as np
+
+from atts_core.errors import EngineError
+from services.engines.checkpoint import CausalModel
+from services.engines.jobs import GenerateJob, Job, ScoreJob
+from services.engines.kv_store import KvStore
+from services.engines.prefill import Prefill
+from services.engines.writing_rows import WritingRows
+
+Finished: TypeAlias = tuple[Job, EngineError | None]
+_SHARED = 16
+"""Tokens two requests must both lack for one to wait until the other has computed them."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    written_tokens: int = 0
+    rated_tokens: int = 0
+
+
+class StepLoop:
+    """The jobs of one engine and the steps that serve them. Belongs to the step thread."""
+
+    def __init__(
+        self,
+        model: CausalModel,
+        store: KvStore,
+        *,
+        name: str,
+        end: frozenset[int],
+        max_batch: int,
+        prefill_tokens: int,
+    ) -> None:
+        self.store = store
+        self.counters = Counters()
+        self._model = model
+        self._name = name
+        self._end = end
+        self._max_batch = max_batch
+        self._prefill_tokens = prefill_tokens
+        self._scores: deque[Job] = deque()
+        self._generates: deque[Job] = deque()
+        self._reading: list[Job] = []
+        self._ready: deque[GenerateJob] = deque()
+        self._rows = WritingRows(store)
+        self._finished: list[Finished] = []
+
+    @property
+    def running(self) -> int:
+        return len(self._reading) + len(self._ready) + len(self._rows.jobs)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._scores) + len(self._generates)
+
+    @property
+    def busy(self) -> bool:
+        return self.running + self.waiting > 0
+
+    def add(self, job: Job) -> None:
+        """Queue a job; it must fit the context and the KV budget on its own."""
+        (self._scores if isinstance(job, ScoreJob) else self._generates).append(job)
+
+    def cancel(self, job: Job) -> None:
+        """Take a job out, wherever it is; one that has finished is left alone."""
+        for queue in (self._scores, self._generates):
+            if job in queue:
+                queue.remove(job)
+                return
+        if job in self._reading:
+            self._reading.remove(job)
+        elif isinstance(job, GenerateJob) and job in self._ready:
+            self._ready.remove(job)
+        elif isinstance(job, GenerateJob) and job in self._rows.jobs:
+            self._rows.leave(job, np.empty(0, np.int64))
+        else:
+            return
+        self._let_go(job)
+
+    def all_jobs(self) -> list[Job]:
+        """Every job not finished."""
+        return [*self._scores, *self._generates, *self._reading, *self._ready, *self._rows.jobs]
+
+    def forget(self) -> None:
+        """Empty the prefix cache and the counters; nothing may be running."""
+        self.store.give(self.store.tree.evict(self.store.tree.size))
+        self.counters = Counters()
+
+    def step(self) -> list[Finished]:
+        """Advance every running job; returns those that are done."""
+        self.counters.steps += 1
+        self._admit()
+        self._read()
+        self._write()
+        finished, self._finished = self._finished, []
+        return finished
+
+    # ------------------------------------------------------------------ admitting
+
+    def _admit(self) -> None:
+        if self._admit_from(self._scores, lambda job: True):
+            self._admit_from(self._generates, self._has_row)
+
+    def _admit_from(self, queue: deque[Job], allowed: Callable[[Job], bool]) -> bool:
+        """Start what fits, in order of arrival; whether nothing is left for want of room."""
+        for job in list(queue):
+            if self.running >= 2 * self._max_batch or not allowed(job):
+                return False
+            node, length = self.store.tree.find(job.ids, self._reusable(job))
+            if self._computed_elsewhere(job, length):
+                continue
+            fresh = len(job.ids) - 1 - length
+            if isinstance(job, GenerateJob):
+                fresh += job.max_tokens
+            if not self.store.admit(node, fresh):
+                return False
+            queue.remove(job)
+            job.node, job.reserved, job.began = node, fresh, monotonic()
+            job.computed = job.cached = job.stored = length
+            job.slots = self.store.tree.path(node)
+            self.counters.prompt_tokens += len(job.ids)
+            self.counters.cached_tokens += length
+            self._reading.append(job)
+        return True
+
+    def _has_row(self, job: Job) -> bool:
+        assert isinstance(job, GenerateJob)
+        writing = sum(isinstance(other, GenerateJob) for other in self._reading)
+        return writing + len(self._ready) + len(self._rows.jobs) < self._max_batch
+
+    def _reusable(self, job: Job) -> int:
+        """A score needs the output of the token before its first: that one is read again."""
+        return job.start - 1 if isinstance(job, ScoreJob) else job.to_compute
+
+    def _computed_elsewhere(self, job: Job, length: int) -> bool:
+        """Whether a job being read computes tokens that this one lacks too."""
+        for other in self._reading:
+            until = min(length + _SHARED, self._reusable(job), other.to_compute)
+            if until > length and np.array_equal(job.ids[:until], other.ids[:until]):
+                return True
+        return False
+
+    # ------------------------------------------------------------------ reading
+
+    def _read(self) -> None:
+        """Compute the KV of a portion of the tokens given."""
+        portion = self._portion()
+        if portion:
+            jobs, counts = zip(*portion, strict=True)
+            Prefill(self.store, jobs, counts).run(self._model)
+        for job in [job for job in self._reading if job.computed == job.to_compute]:
+            self._reading.remove(job)
+            self._keep(job, job.ids[: job.computed])
+            if isinstance(job, GenerateJob):
+                self._ready.append(job)
+            elif isinstance(job, ScoreJob):
+                self._let_go(job)
+                self._finished.append((job, None))
+                self.counters.rated_tokens += len(job.ids) - job.start
+
+    def _portion(self) -> list[tuple[Job, int]]:
+        """The oldest job, scores first, and others with about as many tokens left."""
+        left = [(job, job.to_compute - job.computed) for job in self._reading]
+        left = [(job, count) for job, count in left if count]
+        if not left:
+            return []
+        left.sort(key=lambda one: isinstance(one[0], GenerateJob))
+        width = min(left[0][1], self._prefill_tokens)
+        others = sorted(left[1:], key=lambda one: abs(one[1] - width))
+        portion = [(left[0][0], width)]
+        for job, count in others:
+            widest = max(width, min(count, self._prefill_tokens))
+            if widest * (len(portion) + 1) > self._prefill_tokens:
+                break
+            portion.append((job, min(count, widest)))
+            width = widest
+        return portion
+
+    # ------------------------------------------------------------------ writing
+
+    def _write(self) -> None:
+        """Write one token in every sequence that can be written."""
+        while self._ready and self._rows.fits(self._ready[0]):
+            self._rows.join(self._ready.popleft())
+        rows = self._rows
+        if not rows.jobs:
+            return
+        written = rows.step(self._model)
+        self.counters.written_tokens += len(written)
+        for job, token in zip(list(rows.jobs), written, strict=True):
+            self._append(job, token)
+
+    def _append(self, job: GenerateJob, token: int) -> None:
+        """Note what the job has written; let it go when that was its last."""
+        if token < 0:
+            self._rows.leave(job, np.empty(0, np.int64))
+            self._let_go(job)
+            reason = f"{self._name}, {job.chain}: the model's output is not finite"
+            self._finished.append((job, EngineError(reason)))
+            return
+        job.written.append(token)
+        if token in self._end:
+            job.finish = "eos"
+        elif job.stops is not None and job.stops.end(job.written):
+            job.finish = "stop"
+        elif len(job.written) == job.max_tokens:
+            job.finish = "length"
+        else:
+            return
+        # The last token was never read: it has no KV.
+        slots = self.store.take(len(job.written))
+        job.reserved -= len(slots)
+        self._rows.leave(job, slots)
+        job.slots = np.concatenate([job.slots, slots])
+        self._keep(job, np.concatenate([job.ids, np.array(job.written[:-1], np.int32)]))
+        self._let_go(job)
+        self._finished.append((job, None))
+
+    # ------------------------------------------------------------------ KV
+
+    def _keep(self, job: Job, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> None:
+        """Remember the KV of `ids`, at the job's slots, for whoever comes later."""
+        assert job.node is not None
+        node, spare = self.store.tree.insert(ids, job.slots)
+        self.store.tree.hold(node)
+        self.store.tree.release(job.node)
+        # Another job may have stored the same tokens meanwhile: then ours are spare.
+        self.store.give(spare[job.stored :])
+        job.node = node
+        job.slots = self.store.tree.path(node)
+        job.stored = len(ids)
+
+    def _let_go(self, job: Job) -> None:
+        """Give up what the job holds of the KV store."""
+        assert job.node is not None
+        self.store.tree.release(job.node)
+        self.store.give(job.slots[job.stored :])
+        self.store.unreserve(job.reserved)
+        job.node, job.reserved = None, 0

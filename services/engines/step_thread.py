@@ -1,0 +1,149 @@
+"""The thread that runs the steps, and the way from asyncio to it and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Literal, TypeAlias
+
+import torch
+
+from atts_core.errors import EngineError, EngineUnavailable
+from services.engines.jobs import Job
+from services.engines.step_loop import StepLoop
+
+Waiter: TypeAlias = "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class _Message:
+    kind: Literal["add", "cancel", "idle", "close"]
+    job: Job | None = None
+    waiter: Waiter | None = None
+
+
+class StepThread:
+    """Runs a step loop until `close`. `run` and `idle` may be awaited on any event loop."""
+
+    def __init__(self, steps: StepLoop, name: str, threads: int) -> None:
+        self._steps = steps
+        self._name = name
+        self._threads = threads
+        self._inbox: SimpleQueue[_Message] = SimpleQueue()
+        self._waiters: dict[Job, Waiter] = {}
+        self._idle: list[Waiter] = []
+        self._ended: str | None = None
+        self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Job) -> None:
+        """Have `job` done; cancelling takes it out before the next step.
+
+        Raises the job's error, or EngineUnavailable when the thread has ended.
+        """
+        try:
+            await self._sent("add", job)
+        except asyncio.CancelledError:
+            self._inbox.put(_Message("cancel", job))
+            raise
+
+    async def idle(self) -> None:
+        """Wait until no request is left."""
+        await self._sent("idle")
+
+    def check(self) -> None:
+        """Raise EngineUnavailable when no step will ever run again."""
+        if self._ended is not None:
+            raise EngineUnavailable(f"{self._name}: {self._ended}")
+
+    def close(self) -> None:
+        """End the thread; requests under way fail with EngineUnavailable."""
+        self._inbox.put(_Message("close"))
+        self._thread.join()
+
+    def _sent(self, kind: Literal["add", "idle"], job: Job | None = None) -> Waiter:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._inbox.put(_Message(kind, job, waiter))
+        # After the put: an ending thread first says so, then empties its inbox.
+        self.check()
+        return waiter
+
+    # ------------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        # Of this thread alone: other engines in the process have their own number.
+        torch.set_num_threads(self._threads)
+        ended = "the engine is closed"
+        try:
+            with torch.inference_mode():
+                while self._take_messages():
+                    self._settle(self._steps.step())
+                    self._tell_idle()
+        except Exception as error:
+            logging.getLogger(__name__).exception("the engine of %s has died", self._name)
+            ended = f"the engine has died: {error!r}"
+        self._ended = ended
+        self._fail_all(f"{self._name}: {ended}")
+
+    def _take_messages(self) -> bool:
+        """Handle what has come in, waiting for work where there is none; False: close."""
+        while not self._steps.busy or not self._inbox.empty():
+            message = self._inbox.get()
+            if message.kind == "close":
+                return False
+            self._handle(message)
+            self._tell_idle()
+        return True
+
+    def _handle(self, message: _Message) -> None:
+        job, waiter = message.job, message.waiter
+        if job is None:
+            assert waiter is not None
+            self._idle.append(waiter)
+        elif waiter is not None:
+            self._waiters[job] = waiter
+            self._steps.add(job)
+        elif self._waiters.pop(job, None) is not None:
+            self._steps.cancel(job)
+
+    def _settle(self, finished: Sequence[tuple[Job, EngineError | None]]) -> None:
+        _post([(self._waiters.pop(job), error) for job, error in finished])
+
+    def _tell_idle(self) -> None:
+        if self._idle and not self._steps.busy:
+            _post([(waiter, None) for waiter in self._idle])
+            self._idle.clear()
+
+    def _fail_all(self, reason: str) -> None:
+        waiters = [*self._waiters.values(), *self._idle]
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if message.waiter is not None:
+                waiters.append(message.waiter)
+        self._waiters.clear()
+        _post([(waiter, EngineUnavailable(reason)) for waiter in waiters])
+
+
+def _post(settled: Sequence[tuple[Waiter, EngineError | None]]) -> None:
+    """Wake the waiters, each on its own event loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, EngineError | None]]] = {}
+    for waiter, error in settled:
+        loops.setdefault(waiter.get_loop(), []).append((waiter, error))
+    for loop, some in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_wake, some)
+
+
+def _wake(settled: Sequence[tuple[Waiter, EngineError | None]]) -> None:
+    for waiter, error in settled:
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)

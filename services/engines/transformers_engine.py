@@ -1,0 +1,223 @@
+"""The embedded engine: any Hugging Face causal model, batched step by step in this process.
+
+A request's way: `TransformersEngine` checks it and turns text into ids (here, on the event loop),
+`StepThread` carries it over to the thread of the steps and its end back, `StepLoop` decides which
+requests take part in a step, `Prefill` reads given tokens, `WritingRows` writes new ones, `KvStore`
+and `PrefixTree` remember the KV of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from atts_core.engine import Capabilities, Generate, Pending, Rate, Sampling, checked, start
+from atts_core.errors import BadInput, EngineError
+from atts_core.types import History, Ids, Message, Scored, Segment, as_ids
+from services.engines import checkpoint, probe, sampling
+from services.engines.chat import Chat
+from services.engines.checkpoint import Checkpoint
+from services.engines.jobs import GenerateJob, Job, ScoreJob
+from services.engines.kv_store import KvStore
+from services.engines.settings import EngineSettings
+from services.engines.step_loop import StepLoop
+from services.engines.step_thread import StepThread
+from services.engines.stops import StopStrings
+from services.engines.text_codec import TextCodec
+
+
+class TransformersEngine:
+    """A language model that continues token ids and rates them: see `atts_core.engine.Engine`."""
+
+    def __init__(self, loaded: Checkpoint, settings: EngineSettings) -> None:
+        self._model = loaded.name
+        self._vocabulary_size = loaded.vocabulary_size
+        self._codec = TextCodec(loaded.tokenizer)
+        self._chat = Chat(loaded.tokenizer, loaded.name, loaded.max_len)
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
+        self._steps = StepLoop(
+            loaded.model,
+            KvStore(loaded.kv, settings.kv_tokens),
+            name=loaded.name,
+            end=loaded.end,
+            max_batch=settings.max_batch,
+            prefill_tokens=settings.prefill_tokens,
+        )
+        probe.check(loaded, self._steps)
+        self._capabilities = Capabilities(
+            model=loaded.name,
+            engine="transformers",
+            vocabulary=self._codec.vocabulary,
+            template=self._chat.template,
+            max_len=loaded.max_len,
+            kv_tokens=settings.kv_tokens,
+            scores=True,
+            reuses_prefix=True,
+            aborts=True,
+        )
+        self._thread = StepThread(self._steps, loaded.name, loaded.threads)
+
+    @classmethod
+    def load(cls, settings: EngineSettings) -> TransformersEngine:
+        """Load the model and start its thread.
+
+        Raises BadInput where there is no such model or it cannot be served correctly.
+        """
+        return cls(checkpoint.load(settings), settings)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def render(self, messages: Sequence[Message]) -> Ids:
+        """The conversation's ids; raises PromptTooLong, or BadInput for a refused role."""
+        return self._chat.render(messages)
+
+    def generate(self, request: Generate) -> Pending[Segment]:
+        """Continue a history; a request that leaves no room for a token raises EngineError."""
+        return start(self._generate(request))
+
+    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
+        """Rate a segment after a history of at least one token."""
+        return start(self._score(request, segment))
+
+    async def idle(self) -> None:
+        """Wait until no request is left."""
+        await self._thread.idle()
+
+    def check(self) -> None:
+        """Raise EngineUnavailable when the engine has died or was closed."""
+        self._thread.check()
+
+    def status(self) -> dict[str, Any]:
+        """What the engine does now, and totals since its start; tokens where not said else."""
+        steps, store, counters = self._steps, self._steps.store, self._steps.counters
+        return {
+            "running": steps.running,
+            "waiting": steps.waiting,
+            "kv_used": store.used,
+            "kv_cached": store.tree.size,
+            "kv_free": store.free,
+            "kv_tokens": store.tokens,
+            "steps": counters.steps,
+            "prompt_tokens": counters.prompt_tokens,
+            "cached_tokens": counters.cached_tokens,
+            "hit_rate": counters.cached_tokens / max(1, counters.prompt_tokens),
+            "written_tokens": counters.written_tokens,
+            "rated_tokens": counters.rated_tokens,
+        }
+
+    def close(self) -> None:
+        """Stop the thread; requests under way fail with EngineUnavailable."""
+        self._thread.close()
+
+    # ------------------------------------------------------------------ the two verbs
+
+    async def _generate(self, request: Generate) -> Segment:
+        ids, tail = self._given(request.chain, request.history)
+        room = self._capabilities.max_len - len(ids)
+        if request.max_tokens < 1 or room < 1:
+            raise self._error(
+                request.chain,
+                f"{len(ids)} tokens leave room for {max(0, room)} of the "
+                f"{request.max_tokens} asked for: the context is {self._capabilities.max_len}",
+            )
+        limit = min(request.max_tokens, room)
+        job = GenerateJob(
+            chain=request.chain,
+            ids=ids,
+            max_tokens=limit,
+            sampling=self._valid(request),
+            draws=sampling.draws(request.seed, limit),
+            stops=self._stop_strings(request.stop),
+        )
+        await self._run(job, len(ids) + limit)
+        assert job.finish is not None
+        written = job.written[:-1] if job.finish == "eos" else job.written
+        written = written[: self._codec.whole(written)]
+        return Segment(
+            text=self._codec.decode(written),
+            ids=as_ids(written),
+            finish=job.finish,
+            vocabulary=self._codec.vocabulary,
+            tail_ids=tail,
+            cost=job.cost(),
+        )
+
+    async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
+        given = await segment
+        before, tail = self._given(request.chain, request.history)
+        rated = self._rated(before, given)
+        if not len(rated):
+            raise self._error(request.chain, "the segment to rate is empty")
+        self._check_ids(request.chain, rated)
+        ids = np.concatenate([before, rated])
+        if len(ids) > self._capabilities.max_len:
+            raise self._error(
+                request.chain,
+                f"history and segment have {len(ids)} tokens, the context is "
+                f"{self._capabilities.max_len}",
+            )
+        job = ScoreJob(chain=request.chain, ids=ids, start=len(before))
+        await self._run(job, len(ids))
+        scored = Scored(
+            ids=rated, logprobs=np.concatenate(job.logprobs), tail_ids=tail, cost=job.cost()
+        )
+        return checked(scored, f"{self._model}, {request.chain}")
+
+    async def _run(self, job: Job, tokens: int) -> None:
+        if tokens > self._capabilities.kv_tokens:
+            raise self._error(
+                job.chain,
+                f"the request may need the KV of {tokens} tokens, kv_tokens is "
+                f"{self._capabilities.kv_tokens}",
+            )
+        await self._thread.run(job)
+
+    # ------------------------------------------------------------------ what was asked for
+
+    def _given(self, chain: str, history: History) -> tuple[Ids, Ids]:
+        """The history's ids and, at their end, those of its tail."""
+        tail = self._codec.encode(self._codec.after(history.ids, history.tail))
+        ids = np.concatenate([as_ids(history.ids), tail])
+        if not len(ids):
+            raise self._error(chain, "the history is empty")
+        self._check_ids(chain, ids)
+        return ids, tail
+
+    def _rated(self, before: Ids, segment: Segment) -> Ids:
+        """The segment's ids in this model's vocabulary."""
+        text = self._codec.after(before, segment.text)
+        if segment.vocabulary == self._codec.vocabulary and text == segment.text:
+            return as_ids(segment.ids)
+        return self._codec.encode(text)
+
+    def _check_ids(self, chain: str, ids: Ids) -> None:
+        if int(ids.min()) < 0 or int(ids.max()) >= self._vocabulary_size:
+            odd = ids[(ids < 0) | (ids >= self._vocabulary_size)][0]
+            raise self._error(
+                chain, f"token id {odd} is outside the vocabulary of {self._vocabulary_size}"
+            )
+
+    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings | None:
+        """Kept between requests: they remember what they have learnt of the vocabulary."""
+        if not stop:
+            return None
+        if not all(isinstance(one, str) and one for one in stop):
+            raise BadInput("a stop is a string that is not empty", field="stop")
+        found = self._stops.pop(stop, None) or StopStrings(self._codec, stop)
+        self._stops[stop] = found
+        if len(self._stops) > 64:
+            del self._stops[next(iter(self._stops))]
+        return found
+
+    def _valid(self, request: Generate) -> Sampling:
+        sampling = request.sampling
+        if sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.top_k < 0:
+            raise self._error(request.chain, f"{sampling} cannot be sampled with")
+        return sampling
+
+    def _error(self, chain: str, what: str) -> EngineError:
+        return EngineError(f"{self._model}, {chain}: {what}")
