@@ -1,4 +1,3 @@
-"""The command line: `atts serve · ask · doctor · replay · bench`."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ import typer
 
 from atts_core.errors import AttsError, BadInput
 from services.commands import ask, bench, doctor, serve
-from services.commands.replay import replay
 
 app = typer.Typer(
     help="Asynchronous test-time scaling: a draft and a target model answer questions together.",
@@ -19,7 +17,6 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
-app.command("replay")(replay)
 app.add_typer(bench.app, name="bench")
 
 

@@ -35,8 +35,8 @@ class ModelServer:
         """Serve has resolved the segment's reference: it came straight from the other pool."""
         return await result(self._engine.score(request, start(_given(segment))))
 
-    async def load(self) -> dict[str, Any]:
-        return self._engine.load()
+    async def status(self) -> dict[str, Any]:
+        return self._engine.status()
 
     def check_health(self) -> None:
         self._engine.check()

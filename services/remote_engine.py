@@ -44,9 +44,9 @@ class RemoteEngine:
         passed = segment.response if isinstance(segment, RemoteCall) else segment
         return RemoteCall(self._handle.score.remote(request, passed), self._name)
 
-    async def load(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """What one replica says of its running and waiting requests."""
-        return cast("dict[str, Any]", await self._handle.load.remote())
+        return cast("dict[str, Any]", await self._handle.status.remote())
 
     @property
     def _name(self) -> str:

@@ -58,7 +58,7 @@ class Router:
 
     async def ready(self) -> dict[str, Any]:
         """Both pools answer within a second; the store may be away without harm."""
-        draft, target = await asyncio.gather(_load(self._draft), _load(self._target))
+        draft, target = await asyncio.gather(_status(self._draft), _status(self._target))
         return {
             "ready": "error" not in draft and "error" not in target,
             "draft": draft,
@@ -78,9 +78,9 @@ class Router:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _load(engine: RemoteEngine) -> dict[str, Any]:
+async def _status(engine: RemoteEngine) -> dict[str, Any]:
     try:
         async with asyncio.timeout(1):
-            return {"model": engine.capabilities.model, **await engine.load()}
+            return {"model": engine.capabilities.model, **await engine.status()}
     except Exception as error:  # whatever keeps a pool from answering is what readiness reports
         return {"model": engine.capabilities.model, "error": f"{type(error).__name__}: {error}"}

@@ -40,9 +40,10 @@ def serve(
         require_free(host, port)
     _say(f"starting Ray and {wanted.settings.served_model} …")
     stop = threading.Event()
+    shutdown = _start(wanted, host, port, address)
+    # After Ray's start, which installs handlers of its own.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    shutdown = _start(wanted, host, port, address)
     try:
         _say(
             f"ready after {monotonic() - began:.1f} s: http://{_reachable(host)}:{port}/v1 "
