@@ -11,6 +11,7 @@ import httpx
 
 from atts_core.errors import AttsError, BadInput
 from atts_core.events import Event, as_json
+from atts_core.settings import validated
 from services import reply
 from services.http_app import Backend
 from services.service import new_run_id
@@ -60,7 +61,7 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[st
 
 async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """The same, from engines in this process."""
-    request = ChatRequest.model_validate(body)
+    request = validated(ChatRequest, body)
     settings = backend.settings
     method = request.method(settings.method, settings.limits, settings.served_model)
     queue: asyncio.Queue[Event | None] = asyncio.Queue()

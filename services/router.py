@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -27,7 +27,12 @@ from services.settings import Settings
 class Router:
     """Answers over HTTP with the two pools and the store behind its handles."""
 
-    async def __init__(
+    service: Service
+    _courier: Courier
+    _draft: RemoteEngine
+    _target: RemoteEngine
+
+    def __init__(
         self,
         settings: Settings,
         draft: DeploymentHandle,
@@ -35,20 +40,7 @@ class Router:
         store: DeploymentHandle,
     ) -> None:
         self.settings = settings
-        self._draft, self._target = await asyncio.gather(
-            RemoteEngine.connect(draft), RemoteEngine.connect(target)
-        )
-        gate = Gate(
-            pair_of(self._draft, self._target),
-            settings.calibration,
-            origin=uuid.uuid4().hex,
-        )
-
-        async def exchange(pair: str, origin: str, new: list[Record], cursor: int) -> Exchange:
-            return await store.exchange.remote(pair, origin, new, cursor)
-
-        self._courier = Courier(gate, exchange, settings.store)
-        self.service = Service(self._draft, self._target, gate, settings.limits)
+        self._handles = draft, target, store
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self)
@@ -69,7 +61,20 @@ class Router:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Owns the courier's task for the router's life."""
+        """Connects to both pools before the first request; owns the courier's task."""
+        draft, target, store = self._handles
+        self._draft, self._target = await asyncio.gather(
+            RemoteEngine.connect(draft), RemoteEngine.connect(target)
+        )
+        gate = Gate(
+            pair_of(self._draft, self._target), self.settings.calibration, origin=uuid.uuid4().hex
+        )
+        self.service = Service(self._draft, self._target, gate, self.settings.limits)
+
+        async def exchange(pair: str, origin: str, new: list[Record], cursor: int) -> Exchange:
+            return cast("Exchange", await store.exchange.remote(pair, origin, new, cursor))
+
+        self._courier = Courier(gate, exchange, self.settings.store)
         task = asyncio.create_task(self._courier.run())
         try:
             yield

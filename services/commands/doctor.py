@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,7 +74,7 @@ def examine(path: Path) -> Iterator[Finding]:
     yield Finding("configuration", True, str(path))
     yield _tried(
         f"port {config.http.port}",
-        lambda: require_free(config.http.host, config.http.port),
+        partial(require_free, config.http.host, config.http.port),
         "free",
         "stop what listens there, or serve with --port",
     )
@@ -81,7 +82,7 @@ def examine(path: Path) -> Iterator[Finding]:
         engine = getattr(config.settings, name)
         files = _tried(
             f"{name} files",
-            lambda engine=engine, name=name: model_files.check(engine.model, name),
+            partial(model_files.check, engine.model, name),
             engine.model,
             "point the configuration at a folder with config.json, tokenizer and *.safetensors",
         )

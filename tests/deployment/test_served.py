@@ -1,0 +1,116 @@
+"""The main job, end to end: over HTTP, through Serve, with the pair that ships."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from models.arithmetic.problems import held_out
+
+pytestmark = pytest.mark.serve
+
+QUESTION = "Start with 47. Add 38. Multiply by 3. What is the result?"
+
+
+def body(question: str = QUESTION, **atts: Any) -> dict[str, Any]:
+    asked = {"candidates": 8, "seed": 1} | atts
+    return {"model": "atts", "messages": [{"role": "user", "content": question}], "atts": asked}
+
+
+def ask(http: httpx.Client, asked: dict[str, Any]) -> dict[str, Any]:
+    response = http.post("/v1/chat/completions", json=asked)
+    assert response.status_code == 200, response.text
+    reply: dict[str, Any] = response.json()
+    return reply
+
+
+def engines(http: httpx.Client) -> dict[str, int]:
+    """Requests running or waiting, by pool."""
+    ready = http.get("/ready").json()
+    return {pool: ready[pool]["running"] + ready[pool]["waiting"] for pool in ("draft", "target")}
+
+
+def test_a_question_is_answered_right(http: httpx.Client) -> None:
+    reply = ask(http, body())
+    assert reply["atts"]["answer"] == "255"
+    assert r"\boxed{255}" in reply["choices"][0]["message"]["content"]
+    assert reply["atts"]["candidates"]["failed"] == 0
+
+
+def test_scoring_reads_the_chain_from_the_cache(http: httpx.Client) -> None:
+    """A segment's score costs the segment: nearly all of the history was cached."""
+    problem = next(iter(held_out(1, seed=5)))
+    target = ask(http, body(problem.question, consensus=False))["atts"]["tokens"]["target"]
+    assert target["cached"] > 0.6 * target["prompt"]
+
+
+def test_long_problems_are_answered_together(http: httpx.Client) -> None:
+    problems = list(held_out(12, seed=3))
+    with ThreadPoolExecutor(6) as pool:
+        replies = list(pool.map(lambda p: ask(http, body(p.question)), problems))
+    right = [r["atts"]["answer"] == p.answer for r, p in zip(replies, problems, strict=True)]
+    assert sum(right) >= 9
+
+
+def test_the_scores_reach_the_store(http: httpx.Client) -> None:
+    reply = ask(http, body())
+    calibration = reply["atts"]["calibration"]
+    assert calibration["store_error"] is None
+    assert calibration["snapshot_age_seconds"] < 30
+
+
+def test_a_question_the_pair_was_not_made_for_is_answered_with_low_agreement(
+    http: httpx.Client,
+) -> None:
+    reply = ask(http, body("Qui était Évariste Galois ? 🤔 <b>" + "x" * 300))
+    assert reply["atts"]["agreement"] <= 0.5
+    assert reply["atts"]["candidates"]["failed"] == 0
+
+
+def test_a_prompt_longer_than_the_context_is_refused(http: httpx.Client) -> None:
+    response = http.post("/v1/chat/completions", json=body("x" * 20_000))
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "messages")
+    assert "Traceback" not in error["message"]
+
+
+def test_a_bad_field_is_refused_through_serve_too(http: httpx.Client) -> None:
+    response = http.post("/v1/chat/completions", json=body(takeover_rate=1.5))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "atts.takeover_rate"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_hangs_up_leaves_the_engines_idle_within_a_second(
+    served: str, stream: bool
+) -> None:
+    problem = next(iter(held_out(1, seed=9)))
+    asked = body(problem.question, candidates=64, consensus=False) | {"stream": stream}
+    async with httpx.AsyncClient(base_url=served, timeout=60) as http:
+
+        async def busy() -> int:
+            ready = (await http.get("/ready")).json()
+            return int(
+                ready["running"]
+                + sum(ready[p]["running"] + ready[p]["waiting"] for p in ("draft", "target"))
+            )
+
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=asked))
+        while not await busy():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        async with asyncio.timeout(1):
+            while await busy():
+                await asyncio.sleep(0.02)
+
+
+def test_events_stream_through_serve(http: httpx.Client) -> None:
+    asked = body(events=True) | {"stream": True}
+    with http.stream("POST", "/v1/chat/completions", json=asked) as response:
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert '"event": "SegmentScored"' in "".join(lines)
