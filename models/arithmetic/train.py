@@ -60,7 +60,8 @@ class Recipe:
 
 _CURRICULUM = (
     Stage(400, (1, 3), 4096, Noise(clean=0.6)),
-    Stage(1000, (1, 6), 4096, Noise(clean=0.5)),
+    Stage(600, (1, 6), 4096, Noise(clean=0.5)),
+    Stage(2000, (4, 13), 4096, Noise()),
     Stage(10**9, (4, 13), 6144, Noise()),
 )
 RECIPES = {
