@@ -20,7 +20,10 @@ DEPLOYMENTS: Mapping[str, Deployment] = {
     # Engines queue and batch by themselves: Serve must hand them all there is, not five at a time.
     "Draft": serve.deployment(ModelServer, name="Draft", max_ongoing_requests=4096),
     "Target": serve.deployment(ModelServer, name="Target", max_ongoing_requests=4096),
-    "CalibrationStore": serve.deployment(CalibrationStore, name="CalibrationStore"),
+    # One call a router at a time, and one that waits for the database blocks no other.
+    "CalibrationStore": serve.deployment(
+        CalibrationStore, name="CalibrationStore", max_ongoing_requests=256
+    ),
     # The router refuses by itself, in OpenAI's shape, what is beyond `limits.max_running`.
     "Router": serve.deployment(Router, name="Router", max_ongoing_requests=4096),
 }
@@ -36,7 +39,9 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     settings = validated(Settings, args)
     draft = _deployment("Draft", options).bind(settings.draft)
     target = _deployment("Target", options).bind(settings.target)
-    store = _deployment("CalibrationStore", options).bind(settings.calibration.window)
+    store = _deployment("CalibrationStore", options).bind(
+        settings.store, settings.store.windows * settings.calibration.window
+    )
     application: Application = _deployment("Router", options).bind(settings, draft, target, store)
     return application
 

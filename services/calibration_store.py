@@ -1,45 +1,91 @@
-"""The calibration store: every router's scores, merged, each exactly once."""
+"""The calibration store: every router's scores, merged, each exactly once, kept in a database."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from dataclasses import dataclass
+import asyncio
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
-from atts_core.calibration.keys import Record
+from atts_core.calibration.keys import Batch, PairKey
+from atts_core.errors import AttsError, BadInput
+from services.settings import StoreSettings
+from services.store import scores
+from services.store.database import MEMORY, Database, open_database
+from services.store.exchange import Cursor, Exchange, exchange
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """What a router gets back: its own scores are committed up to `committed`, and what others
-    made since its `cursor`."""
-
-    committed: int
-    records: list[Record]
-    cursor: int
+PRUNE_EVERY = 1_000
+"""New scores of a pair after which its old ones are removed."""
 
 
 class CalibrationStore:
-    """Keeps the newest `window` records of each pair and hands them to every router but their own.
+    """Keeps the newest `keep` scores of each pair and hands them to every router but their own.
 
-    A record's place in the pair's order of arrival is its cursor; a router that comes with an old
-    cursor gets what is still kept.
+    What an exchange reports as committed is in the database's log on the disk: it survives the
+    death of this process and of the machine. Database work is done by threads, so the event loop
+    is never blocked. Raises `BadInput` where the database cannot be used and is `required`.
     """
 
-    def __init__(self, window: int) -> None:
-        self._records: defaultdict[str, deque[tuple[int, Record]]] = defaultdict(
-            lambda: deque(maxlen=window)
-        )
-        self._committed: dict[tuple[str, str], int] = {}
-        self._arrived: defaultdict[str, int] = defaultdict(int)
+    def __init__(self, settings: StoreSettings, keep: int) -> None:
+        self._database = opened(settings)
+        self._keep = keep
+        # SQLite has one writer at a time: a second thread could only wait for it.
+        threads = 4 if self._database.engine.dialect.name == "postgresql" else 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calibration-store")
+        self._unpruned: dict[PairKey, int] = {}
 
-    def exchange(self, pair: str, origin: str, new: list[Record], cursor: int) -> Exchange:
-        """Take `new` in (what was there before is left out), give what is newer than `cursor`."""
-        committed = self._committed.get((pair, origin), 0)
-        for record in new:
-            if record.sequence > committed:
-                self._arrived[pair] += 1
-                self._records[pair].append((self._arrived[pair], record))
-                committed = record.sequence
-        self._committed[pair, origin] = committed
-        others = [r for at, r in self._records[pair] if at > cursor and r.origin != origin]
-        return Exchange(committed, others, self._arrived[pair])
+    async def exchange(self, batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
+        """Take in a router's new scores and give it those of others; see `Exchange`.
+
+        Repeating a call does no harm. Raises `AttsError` where the database fails.
+        """
+        loop = asyncio.get_running_loop()
+        got = await loop.run_in_executor(self._threads, self._exchange, batch, origin, cursor)
+        self._schedule_pruning(batch.pair, len(batch.records))
+        return got
+
+    def _exchange(self, batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
+        with self._database.transaction() as connection:
+            got = exchange(connection, self._database.id, batch, origin, cursor, self._keep)
+        return replace(got, database=self._database.shown, durable=self._database.durable)
+
+    def _schedule_pruning(self, pair: PairKey, new: int) -> None:
+        """Behind the exchange, not in it; the first time at once, as `keep` may be new."""
+        unpruned = self._unpruned.get(pair, PRUNE_EVERY) + new
+        self._unpruned[pair] = unpruned
+        if unpruned >= PRUNE_EVERY:
+            self._unpruned[pair] = 0
+            self._threads.submit(self._prune, pair).add_done_callback(_complain)
+
+    def _prune(self, pair: PairKey) -> None:
+        with self._database.transaction() as connection:
+            scores.prune(connection, pair, self._keep)
+
+    def close(self) -> None:
+        """Finish what is under way and release the database."""
+        self._threads.shutdown()
+        self._database.close()
+
+
+def opened(settings: StoreSettings) -> Database:
+    """The database of the settings, or, where it is not `required`, memory and a loud warning."""
+    try:
+        return open_database(settings.url)
+    except BadInput as error:
+        if settings.required:
+            raise
+        log.error(
+            "CALIBRATION SCORES ARE KEPT IN MEMORY ONLY and are lost when the store stops: %s",
+            error.message,
+        )
+        return open_database(MEMORY)
+
+
+def _complain(pruning: Future[None]) -> None:
+    error = pruning.exception()
+    if isinstance(error, AttsError):
+        log.warning("old calibration scores could not be removed: %s", error)
+    elif error is not None:
+        log.error("old calibration scores could not be removed", exc_info=error)

@@ -13,14 +13,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from atts_core.acceptance import Gate
-from atts_core.calibration.keys import Record
-from services.calibration_store import Exchange
+from atts_core.calibration.keys import Batch
 from services.courier import Courier
 from services.http_app import create_app
 from services.pair import pair_of
-from services.remote_engine import RemoteEngine
+from services.remote_engine import RemoteEngine, translated
 from services.service import Service
 from services.settings import Settings
+from services.store.exchange import Cursor, Exchange
 
 
 @serve.ingress()
@@ -71,16 +71,20 @@ class Router:
         )
         self.service = Service(self._draft, self._target, gate, self.settings.limits)
 
-        async def exchange(pair: str, origin: str, new: list[Record], cursor: int) -> Exchange:
-            return cast("Exchange", await store.exchange.remote(pair, origin, new, cursor))
+        async def exchange(batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
+            response = store.exchange.remote(batch, origin, cursor)
+            try:
+                return cast("Exchange", await response)
+            except asyncio.CancelledError:
+                # A call that waits for a store that is away would wait on behind our back.
+                response.cancel()
+                raise
+            except Exception as error:
+                raise translated(error, "calibration store") from None
 
         self._courier = Courier(gate, exchange, self.settings.store)
-        task = asyncio.create_task(self._courier.run())
-        try:
+        async with self._courier.running():
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _status(engine: RemoteEngine) -> dict[str, Any]:

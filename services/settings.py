@@ -12,11 +12,32 @@ from services.engines.settings import EngineSettings
 class StoreSettings(Strict):
     """The calibration store that all routers share."""
 
+    url: str | None = Field(
+        None,
+        description="where scores are kept: sqlite:///FILE, postgresql://USER@HOST/DATABASE or "
+        "memory; None: atts/calibration.db in $XDG_STATE_HOME or ~/.local/state, on the machine "
+        "that the store runs on",
+    )
+    required: bool = Field(
+        True,
+        description="whether a database that cannot be used at start is an error, or scores are "
+        "then kept in memory only",
+    )
+    windows: int = Field(
+        4, ge=1, le=1000, description="scores kept of a pair at most, in `calibration.window`s"
+    )
     refresh_seconds: float = Field(
         1.0, gt=0, le=60, description="pause between two exchanges of a router with the store"
     )
     timeout_seconds: float = Field(
-        5.0, gt=0, le=60, description="an exchange that takes longer counts as failed"
+        5.0,
+        gt=0,
+        le=60,
+        description="an exchange that takes longer counts as failed; a router waits as long at "
+        "its start for what is kept, and at its end for its last upload",
+    )
+    backoff_seconds: float = Field(
+        30.0, gt=0, le=600, description="longest pause between exchanges that fail"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from services.local import LocalBackend
 from services.pair import pair_of
 from services.service import Service
 from services.settings import Settings
+from tests.services.postgres import postgres_server
 
 MODELS = {"draft": {"model": "scripted"}, "target": {"model": "scripted"}}
 ANSWER = r"1 + 1 = 2" + "\n\n" + r"The result is \boxed{2}."
@@ -64,3 +65,10 @@ async def _listening(backend: LocalBackend) -> AsyncIterator[str]:
 def listening() -> Callable[[LocalBackend], AbstractAsyncContextManager[str]]:
     """The application behind a real socket: a client can hang up there."""
     return _listening
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL database that the tests of one run share."""
+    with postgres_server() as url:
+        yield url

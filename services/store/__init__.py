@@ -1,0 +1,1 @@
+"""Calibration scores in a database: its schema, its migrations, and what is done with it."""
