@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from atts_core.engine import ScriptedEngine
 from atts_core.events import Event
 from atts_core.settings import Method
 from atts_core.types import Message, Question
+from benchmarks.server import running_server
 
 PAIR = PairKey(draft="d", target="t", template="p")
 QUESTION = Question("q", (Message("user", "1+1?"),))
@@ -64,3 +65,10 @@ def scripted() -> Callable[..., Recorder]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[str]:
+    """The base URL of `atts serve` with the shipped configuration, on a free port."""
+    with running_server() as url:
+        yield url

@@ -60,13 +60,13 @@ async def _ask(
             run = await _in_process(stack, body, config)
         else:
             run = remote_run((server or HERE).rstrip("/"), body)
-        view = stack.enter_context(RunView(enabled=live))
         completion: dict[str, Any] = {}
-        async for event in run:
-            if event["event"] == "Completed":
-                completion = event["completion"]
-            else:
-                view.show(event)
+        with RunView(enabled=live) as view:
+            async for event in run:
+                if event["event"] == "Completed":
+                    completion = event["completion"]
+                else:
+                    view.show(event)
         view.finish(completion)
         return completion
 

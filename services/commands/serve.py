@@ -71,8 +71,8 @@ def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str 
     )
 
     def shutdown() -> None:
-        if address is None:
-            ray_serve.shutdown()
+        # The application ends what it has begun; a cluster of our own goes with this process.
+        ray_serve.delete("atts")
         ray.shutdown()
 
     try:

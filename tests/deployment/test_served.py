@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +20,12 @@ QUESTION = "Start with 47. Add 38. Multiply by 3. What is the result?"
 def body(question: str = QUESTION, **atts: Any) -> dict[str, Any]:
     asked = {"candidates": 8, "seed": 1} | atts
     return {"model": "atts", "messages": [{"role": "user", "content": question}], "atts": asked}
+
+
+@pytest.fixture
+def http(served: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served, timeout=120) as client:
+        yield client
 
 
 def ask(http: httpx.Client, asked: dict[str, Any]) -> dict[str, Any]:
