@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any
 
 from atts_core.calibration.bank import Bank
-from atts_core.calibration.coverage import COVERAGES, Banks, Coverage, Place, Rank
+from atts_core.calibration.banks import Banks
+from atts_core.calibration.coverage import COVERAGES, Coverage, Rank
 from atts_core.calibration.drift import Alarm, RateLog, ScoreDrift
 from atts_core.calibration.feedback import Ledgers
 from atts_core.calibration.keys import Batch, PairKey, Record
@@ -64,13 +65,13 @@ class Gate:
         self.seen: dict[str, int] = {}
         self.dropped = 0
         self._sequence = 0
-        self._outbox: deque[Record] = deque()
+        self._outbox: deque[tuple[int, int, float]] = deque()
         self._prefix = f"{pair}>"
         self._restart()
 
     def _restart(self) -> None:
         settings = self.settings
-        self._banks = Banks(settings.window, settings.turns_per_bank, settings.max_questions)
+        self._banks = Banks(settings)
         self._ledgers = Ledgers()
         self._rates = RateLog(settings.rate_tolerance)
         self._drift = ScoreDrift(settings.drift_false_alarm, settings.drift_period)
@@ -108,9 +109,7 @@ class Gate:
         memory = banks.question(question)
         if not memory.tally.decisions:
             self._watch_scores(conformity, coin)
-        rank = how.rank(
-            banks, Place(memory, question, group), conformity, settings.neighbour_weight
-        )
+        rank = how.rank(banks, memory, group, conformity)
         ledger = self._ledgers.of(rate, how.name)
         by_turn = ledger.turn(group)
         threshold = 1 - rate
@@ -127,7 +126,7 @@ class Gate:
         memory.tally.add(taken_over, rate)
         self._decisions += 1
         self._watch_rate(turn, taken_over, rate)
-        banks.add_own(memory, group, conformity)
+        memory.add(group, conformity)
         self._learn(turn, conformity)
         return decision
 
@@ -167,13 +166,13 @@ class Gate:
         if len(self._outbox) == self.settings.max_outbox:
             self._outbox.popleft()
             self.dropped += 1
-        self._outbox.append(Record(self.origin, self._sequence, turn, conformity))
+        self._outbox.append((self._sequence, turn, conformity))
 
     def warm(self, question: str, scores: Iterable[Score]) -> None:
         """Fill a question's bank with first segments that are not themselves decided on."""
         memory = self._banks.question(question)
         for score in scores:
-            self._banks.add_own(memory, 0, score.conformity)
+            memory.add(0, score.conformity)
             self._learn(0, score.conformity)
 
     def forget(self, question: str) -> None:
@@ -184,11 +183,13 @@ class Gate:
 
     def pending(self, limit: int = 1_000) -> Batch:
         """The oldest scores not yet `committed`, to be uploaded together."""
-        return Batch(self.pair, tuple(islice(self._outbox, limit)))
+        return Batch(
+            self.pair, tuple(Record(self.origin, *entry) for entry in islice(self._outbox, limit))
+        )
 
     def committed(self, sequence: int) -> None:
         """The store holds this router's scores up to `sequence`: they need not be kept."""
-        while self._outbox and self._outbox[0].sequence <= sequence:
+        while self._outbox and self._outbox[0][0] <= sequence:
             self._outbox.popleft()
 
     def merge(self, batch: Batch) -> int:

@@ -102,7 +102,6 @@ class RateLog:
 
     def __init__(self, tolerance: float) -> None:
         self._tolerance = tolerance
-        self._total = Tally()
         self._turns: dict[int, Tally] = {}
         self._block = Tally()
         self._last_block: Tally | None = None
@@ -113,7 +112,6 @@ class RateLog:
         if by_turn is None:
             by_turn = self._turns[turn] = Tally()
         by_turn.add(taken_over, rate)
-        self._total.add(taken_over, rate)
         self._block.add(taken_over, rate)
         if self._block.decisions < WINDOW:
             return None
@@ -122,8 +120,11 @@ class RateLog:
         return deviation if abs(deviation) > self._tolerance else None
 
     def state(self) -> dict[str, Any]:
+        overall = Tally()
+        for by_turn in self._turns.values():
+            overall.include(by_turn)
         return {
-            "overall": _rates(self._total),
+            "overall": _rates(overall),
             "window": _rates(self._last_block) if self._last_block else None,
             "by_turn": [{"turn": t, **_rates(self._turns[t])} for t in sorted(self._turns)],
         }

@@ -33,6 +33,11 @@ class Tally:
         self.taken += taken_over
         self.promised += rate
 
+    def include(self, other: Tally) -> None:
+        self.decisions += other.decisions
+        self.taken += other.taken
+        self.promised += other.promised
+
     @property
     def deviation(self) -> float:
         """Realised minus nominal rate, of at least one decision."""
