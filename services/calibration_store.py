@@ -12,7 +12,8 @@ from atts_core.errors import AttsError, BadInput
 from services.settings import StoreSettings
 from services.store import scores
 from services.store.database import MEMORY, Database, open_database
-from services.store.exchange import Cursor, Exchange, exchange
+from services.store.exchange import Cursor, Exchange
+from services.store.merging import exchange
 
 log = logging.getLogger(__name__)
 
