@@ -27,6 +27,20 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Presampled:
+    """A first segment that only fills the question's calibration bank."""
+
+    at: float
+    candidate: int
+    tokens: int
+    scored: int
+    nll: float
+    seconds: float
+    draft_cost: EngineCost
+    target_cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateStarted:
     at: float
     candidate: int
@@ -110,6 +124,20 @@ class CandidateFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftAlarm:
+    """The gate saw its scores or its rate drift; `decision` counts the gate's decisions.
+
+    It is told to the run whose decision raised it, and concerns the gate, not that run alone.
+    """
+
+    at: float
+    kind: Literal["scores", "rate"]
+    decision: int
+    evidence: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerReady:
     at: float
     answer: Answer
@@ -123,6 +151,7 @@ class RunFailed:
 
 Event: TypeAlias = (
     RunStarted
+    | Presampled
     | CandidateStarted
     | SegmentDrafted
     | SegmentScored
@@ -130,6 +159,7 @@ Event: TypeAlias = (
     | TakenOver
     | SegmentWritten
     | CandidateFinished
+    | DriftAlarm
     | AnswerReady
     | RunFailed
 )

@@ -6,8 +6,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-Purpose: TypeAlias = Literal["draft", "takeover", "coin"]
-_PURPOSES: dict[str, int] = {"draft": 0, "takeover": 1, "coin": 2}
+Purpose: TypeAlias = Literal["draft", "takeover", "coin", "presample"]
+_PURPOSES: dict[str, int] = {"draft": 0, "takeover": 1, "coin": 2, "presample": 3}
 
 
 def fresh_seed() -> int:

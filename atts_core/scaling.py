@@ -10,6 +10,7 @@ from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
 from atts_core.errors import EngineError, RunFailed
 from atts_core.policies import POLICIES, Policy
+from atts_core.presampling import presample
 from atts_core.prompts import render
 from atts_core.types import Answer, Ids, Question
 
@@ -23,6 +24,8 @@ async def answer(run: Run, question: Question) -> Answer:
     prompts = await render(question, run.draft, run.target)
     run.emit(events.RunStarted(run.at, run.method.candidates, *map(len, prompts)))
     try:
+        if run.gate.settings.presample and run.method.policy == "atts":
+            await presample(run, *prompts)
         return await Vote(run, prompts).take()
     finally:
         run.gate.forget(run.id)

@@ -58,6 +58,12 @@ class Usage:
         match event:
             case events.RunStarted():
                 self.prompt_tokens = event.target_prompt_tokens
+            case events.Presampled():
+                self.draft.generated += event.tokens
+                self.draft.read(event.draft_cost)
+                self.target.scored += event.scored
+                self.target.read(event.target_cost)
+                self._add("presample", event.seconds)
             case events.SegmentDrafted():
                 self.draft.generated += event.tokens
                 self.draft.read(event.cost)

@@ -8,6 +8,7 @@ import pytest
 
 from atts_core import events, scaling
 from atts_core.acceptance import Decision
+from atts_core.calibration.settings import CalibrationSettings
 from atts_core.engine import Generate, Line
 from atts_core.errors import RunFailed, ScoreMissing
 from atts_core.types import Score
@@ -148,6 +149,8 @@ async def test_a_takeover_that_must_wait_waits_alone(scripted: Scripted) -> None
 
 class RejectsSingleLetters:
     """A gate whose verdict a test can foresee."""
+
+    settings = CalibrationSettings()
 
     def decide(self, score: Score, **_: Any) -> Decision:
         return Decision(score.tokens == 1, 0.5, 0.5, 0.5, 0.5, "fixed", "none", 0, True)
