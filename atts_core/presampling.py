@@ -1,6 +1,6 @@
 """The paper's warm-up: first segments of the question fill its bank before it decides.
 
-Source: arXiv 2509.15148, whose published code calibrates on m turn-0 segments a question. An option:
+Source: arXiv 2509.15148; its published code calibrates on m turn-0 segments a question. An option:
 the smoothed p-value holds its rate without it, from the first segment on.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import os
 import socket
 import subprocess
 import sys
@@ -25,8 +27,10 @@ def running_server(url: str | None = None, *arguments: str) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "services.cli", "serve", "--port", str(port), *arguments]
     # A file, not a pipe: nobody reads it while the server runs, and a full pipe would stop it.
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stderr=said, text=True)
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as state:
+        # A state of its own: what is measured here is no part of the user's calibration.
+        own = {**os.environ, "XDG_STATE_HOME": state}
+        process = subprocess.Popen(command, stderr=said, text=True, env=own)
         try:
             yield _ready(process, f"http://127.0.0.1:{port}", said)
         finally:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from atts_core.errors import AttsError, BadInput
-from services.commands import ask, bench, doctor, serve
+from services.commands import ask, bench, doctor, serve, settings
 
 app = typer.Typer(
     help="Asynchronous test-time scaling: a draft and a target model answer questions together.",
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
+app.command("settings")(settings.settings)
 app.add_typer(bench.app, name="bench")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.commands.settings import as_markdown
+
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 README = (PROJECT / "README.md").read_text()
@@ -55,6 +57,13 @@ def test_every_make_command_of_the_readme_exists() -> None:
     assert {"serve", "test"} <= set(named) <= targets
 
 
+def test_the_table_of_settings_is_today_s() -> None:
+    """To mend: put what `atts settings` prints between the marks."""
+    text = (PROJECT / "docs" / "configuration.md").read_text()
+    table = text.partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
+    assert table.strip() == as_markdown()
+
+
 @pytest.mark.serve
 def test_the_readme_s_request_word_for_word_has_the_answer_it_shows(served: str) -> None:
     (command,) = [c for c in code_blocks(README, "bash") if "curl" in c]
@@ -74,7 +83,8 @@ def contains(whole: Any, part: Any) -> bool:
     """
     if isinstance(part, dict):
         return all(
-            key in whole and (key in ("finished", "cancelled", "agreement") or contains(whole[key], value))
+            key in whole
+            and (key in ("finished", "cancelled", "agreement") or contains(whole[key], value))
             for key, value in part.items()
         )
     if isinstance(part, list):

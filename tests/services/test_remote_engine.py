@@ -1,0 +1,82 @@
+"""Handle calls as pending results, without a cluster: errors come out as ours."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from atts_core.errors import EngineError, EngineUnavailable, PromptTooLong, ScoreMissing
+from services.remote_engine import RemoteCall, translated
+
+
+def raised_remotely(cause: Exception) -> RayTaskError:
+    """The error as a handle call raises it: the cause, with the replica's traceback around it."""
+    error: RayTaskError = RayTaskError("score", "Traceback …", cause).as_instanceof_cause()
+    return error
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [ScoreMissing("no log-probabilities"), PromptTooLong("300 tokens", field="messages")],
+)
+def test_our_own_errors_cross_the_process_border_as_they_are(cause: Exception) -> None:
+    out = translated(raised_remotely(cause), "target")
+    assert type(out) is type(cause)
+    assert str(out) == str(cause)
+    assert getattr(out, "field", None) == getattr(cause, "field", None)
+
+
+def test_a_lost_replica_is_unavailable_and_may_be_tried_again() -> None:
+    assert isinstance(translated(ActorDiedError(), "target"), EngineUnavailable)
+
+
+def test_a_full_queue_is_unavailable() -> None:
+    error = BackPressureError(num_queued_requests=3, max_queued_requests=2)
+    assert isinstance(translated(error, "target"), EngineUnavailable)
+
+
+def test_any_other_failure_names_the_engine_in_one_line() -> None:
+    out = translated(raised_remotely(ValueError("odd\nthing")), "target")
+    assert type(out) is EngineError
+    assert str(out) == "target: ValueError: odd"
+
+
+class Response:
+    """A handle's response: awaitable, cancellable."""
+
+    def __init__(self, outcome: Any) -> None:
+        self._outcome = outcome
+        self.cancelled = False
+
+    def __await__(self) -> Any:
+        yield from asyncio.sleep(0).__await__()
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+async def test_a_call_is_done_when_it_has_an_outcome() -> None:
+    call: RemoteCall[int] = RemoteCall(Response(5), "draft")
+    assert not call.done()
+    assert await call == 5
+    assert call.done()
+
+
+async def test_a_failed_call_is_done_and_raises_ours() -> None:
+    call: RemoteCall[int] = RemoteCall(Response(raised_remotely(ScoreMissing("none"))), "draft")
+    with pytest.raises(ScoreMissing):
+        await call
+    assert call.done()
+
+
+async def test_cancelling_reaches_the_replica() -> None:
+    response = Response(5)
+    RemoteCall[int](response, "draft").cancel()
+    assert response.cancelled
