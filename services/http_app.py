@@ -26,6 +26,7 @@ from atts_core.events import Event
 from atts_core.settings import bad_input
 from services import reply
 from services.body_limit import BodyLimit
+from services.calibration_routes import calibration_routes
 from services.service import Outcome, Service, new_run_id
 from services.settings import Settings
 from services.wire import ChatRequest, error_body, model_names
@@ -40,6 +41,7 @@ class Backend(Protocol):
     service: Service
 
     def calibration(self) -> dict[str, Any]: ...
+    def store(self) -> dict[str, Any]: ...
     async def ready(self) -> dict[str, Any]: ...
     def lifespan(self) -> AbstractAsyncContextManager[None]: ...
 
@@ -55,6 +57,7 @@ def create_app(backend: Backend) -> FastAPI:
     app = FastAPI(title="ATTS", version="0.1.0", lifespan=lifespan)
     app.add_middleware(BodyLimit, limit=backend.settings.limits.max_body_bytes)
     _add_errors(app)
+    app.include_router(calibration_routes(backend))
     served = backend.settings.served_model
     began = int(time.time())
 

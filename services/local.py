@@ -8,6 +8,7 @@ from typing import Any
 
 from atts_core.acceptance import Gate
 from services.pair import pair_of
+from services.recorder import recording
 from services.service import Service
 from services.settings import Settings
 
@@ -21,7 +22,8 @@ async def local_backend(settings: Settings) -> AsyncIterator[LocalBackend]:
     target = TransformersEngine.load(settings.target)
     try:
         gate = Gate(pair_of(draft, target), settings.calibration)
-        yield LocalBackend(settings, Service(draft, target, gate, settings.limits))
+        with recording(settings.record, gate.origin) as recorder:
+            yield LocalBackend(settings, Service(draft, target, gate, settings.limits, recorder))
     finally:
         draft.close()
         target.close()
@@ -36,6 +38,10 @@ class LocalBackend:
 
     def calibration(self) -> dict[str, Any]:
         return {}
+
+    def store(self) -> dict[str, Any]:
+        """There is none: one process shares with nobody."""
+        return {"url": None, "durable": False, "snapshot_age_seconds": None, "store_error": None}
 
     async def ready(self) -> dict[str, Any]:
         return {"ready": True, "running": len(self.service.running)}

@@ -17,6 +17,7 @@ from atts_core.calibration.keys import Batch
 from services.courier import Courier
 from services.http_app import create_app
 from services.pair import pair_of
+from services.recorder import recording
 from services.remote_engine import RemoteEngine, translated
 from services.service import Service
 from services.settings import Settings
@@ -48,6 +49,9 @@ class Router:
     def calibration(self) -> dict[str, Any]:
         return self._courier.state()
 
+    def store(self) -> dict[str, Any]:
+        return self._courier.report()
+
     async def ready(self) -> dict[str, Any]:
         """Both pools answer within a second; the store may be away without harm."""
         draft, target = await asyncio.gather(_status(self._draft), _status(self._target))
@@ -66,10 +70,10 @@ class Router:
         self._draft, self._target = await asyncio.gather(
             RemoteEngine.connect(draft), RemoteEngine.connect(target)
         )
+        settings = self.settings
         gate = Gate(
-            pair_of(self._draft, self._target), self.settings.calibration, origin=uuid.uuid4().hex
+            pair_of(self._draft, self._target), settings.calibration, origin=uuid.uuid4().hex
         )
-        self.service = Service(self._draft, self._target, gate, self.settings.limits)
 
         async def exchange(batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
             response = store.exchange.remote(batch, origin, cursor)
@@ -82,9 +86,11 @@ class Router:
             except Exception as error:
                 raise translated(error, "calibration store") from None
 
-        self._courier = Courier(gate, exchange, self.settings.store)
-        async with self._courier.running():
-            yield
+        self._courier = Courier(gate, exchange, settings.store)
+        with recording(settings.record, gate.origin) as recorder:
+            self.service = Service(self._draft, self._target, gate, settings.limits, recorder)
+            async with self._courier.running():
+                yield
 
 
 async def _status(engine: RemoteEngine) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from atts_core.acceptance import Gate
 from atts_core.candidate import Run
 from atts_core.engine import Engine
 from atts_core.errors import Overloaded
-from atts_core.events import Event
+from atts_core.events import Decided, Event
 from atts_core.randomness import fresh_seed
 from atts_core.settings import Limits, Method
 from atts_core.types import Answer, Message, Question
 from atts_core.usage import Usage
+from services.drift_watch import DriftWatch
+from services.recorder import Recorder
 
 
 @dataclass
@@ -39,9 +41,11 @@ class Service:
     target: Engine
     gate: Gate
     limits: Limits
+    recorder: Recorder | None = None
     running: dict[str, Usage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.drift = DriftWatch(self.gate)
         self._slots = asyncio.Semaphore(self.limits.max_concurrent_takeovers)
 
     async def answer(
@@ -64,15 +68,21 @@ class Service:
             )
         run_id = run_id or new_run_id()
         usage = Usage()
+        seed = fresh_seed() if method.seed is None else method.seed
+        record = self._record(run_id, method, seed)
 
         def count_and_emit(event: Event) -> None:
             usage.add(event)
+            record(event)
             emit(event)
+            if isinstance(event, Decided):
+                for alarm in self.drift.check(event.at):
+                    emit(alarm)
 
         run = Run(
             id=run_id,
             method=method,
-            seed=fresh_seed() if method.seed is None else method.seed,
+            seed=seed,
             draft=self.draft,
             target=self.target,
             gate=self.gate,
@@ -85,6 +95,11 @@ class Service:
         finally:
             del self.running[run_id]
         return Outcome(run_id, method, run.seed, answer, usage, run.at)
+
+    def _record(self, run_id: str, method: Method, seed: int) -> Callable[[Event], None]:
+        if self.recorder is None:
+            return lambda event: None
+        return self.recorder.run(run_id, method, seed, self.gate.settings.coverage)
 
 
 def new_run_id() -> str:

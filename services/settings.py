@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from atts_core.calibration.settings import CalibrationSettings
@@ -53,3 +55,6 @@ class Settings(Strict):
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     limits: Limits = Field(default_factory=Limits)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    record: Path | None = Field(
+        None, description="folder in which each router keeps its runs as a trace; None: nowhere"
+    )

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ import typer
 
 from atts_core.errors import AttsError, BadInput
 from services import model_files, serve_config
+from services.calibration_store import opened
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """Segments are a few kilobytes; Ray's own default would take a third of the memory."""
@@ -29,6 +31,9 @@ def serve(
     address: Annotated[
         str | None, typer.Option(help="a running Ray cluster, e.g. auto; default: start one here")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="keep all runs in this folder, as traces for `atts replay`")
+    ] = None,
 ) -> None:
     """Serve the OpenAI-compatible API until interrupted."""
     began = monotonic()
@@ -36,8 +41,14 @@ def serve(
     host, port = host or wanted.http.host, port or wanted.http.port
     for name in ("draft", "target"):
         model_files.check(getattr(wanted.settings, name).model, name)
+    if record is not None:
+        wanted = replace(
+            wanted, settings=wanted.settings.model_copy(update={"record": record.resolve()})
+        )
     if address is None:
         require_free(host, port)
+        # Opened here once: what is wrong with it is said before anything has started.
+        opened(wanted.settings.store).close()
     _say(f"starting Ray and {wanted.settings.served_model} …")
     stop = threading.Event()
     shutdown = _start(wanted, host, port, address)
