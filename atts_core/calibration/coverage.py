@@ -17,9 +17,10 @@ from atts_core.calibration.banks import Banks, QuestionMemory, counts
 
 
 class Rank(NamedTuple):
-    """Where a score stands: (weighted) numbers of higher, equal and all scores it was held against.
+    """Where a score stands: how many of the scores it was held against are higher or equal.
 
-    `size` counts the scores themselves, `group` names them.
+    The first three are effective numbers where scores have weights; `size` counts the scores
+    themselves, `group` names them.
     """
 
     higher: float
@@ -64,8 +65,11 @@ def among_neighbours(banks: Banks, memory: QuestionMemory, group: int, score: fl
     """Among three disjoint sets: same question and turn, each score with weight 1; the question's
     other turns and the turn's other questions, each set with weight `neighbour_weight` at most.
 
-    No weight is above 1, the segment's own, as Barber et al. ask. A question's first segments
-    are so judged by the turn, the later ones more and more by their own siblings.
+    A question's first segments are so judged by their turn, the later ones more and more by
+    their own siblings. Counts are in units of the mean weight Σw² / Σw, so that `total` is the
+    effective number of scores, (Σw)² / Σw² (Kish 1965), and the segment itself counts as one of
+    them: with equal weights this is the ordinary rank, and with others the smoothed p-value
+    stays uniform to within 0.02 under exchangeability (tests/atts_core/test_guarantees.py).
     """
     turn = banks.turn(group)
     higher_of_turn, equal_of_turn = turn.counts(score)
@@ -77,19 +81,24 @@ def among_neighbours(banks: Banks, memory: QuestionMemory, group: int, score: fl
     higher: float = own_higher
     equal: float = own_equal
     total: float = siblings
+    squares: float = siblings
     if others:
         question_higher, question_equal = counts(memory.scores, score)
         share = min(1.0, banks.neighbour_weight / others)
         higher += share * (question_higher - own_higher)
         equal += share * (question_equal - own_equal)
         total += share * others
+        squares += share * share * others
     if strangers:
         share = min(1.0, banks.neighbour_weight / strangers)
         higher += share * max(0, higher_of_turn - own_higher)
         equal += share * max(0, equal_of_turn - own_equal)
         total += share * strangers
+        squares += share * share * strangers
+    scale = total / squares if squares else 0.0
+    size = siblings + others + strangers
     name = f"question:{memory.question}/{banks.name(group)}"
-    return Rank(higher, equal, total, siblings + others + strangers, name)
+    return Rank(higher * scale, equal * scale, total * scale, size, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,39 +57,35 @@ class Trace:
 
 def read_trace(path: Path) -> Trace:
     """The trace in `path` (`.jsonl` or gzip), or `BadInput` that names file, line and field."""
-    candidates = []
-    cut = False
-    for number, (line, whole) in enumerate(_lines(path), start=1):
-        if not whole:
-            cut = True
-        elif line.strip():
-            candidates.append(_Record(f"{path}, line {number}", _parsed(path, number, line)).read())
+    lines, cut = _lines(path)
+    candidates = [
+        _Record(f"{path}, line {number}", _parsed(path, number, line)).read()
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
     if not candidates:
         raise BadInput(f"{path}: holds no whole record")
     return Trace(tuple(candidates), cut)
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """Lines of a file, each with whether it is whole: the last of a cut gzip stream is not."""
+def _lines(path: Path) -> tuple[list[bytes], bool]:
+    """The whole lines of a file, and whether it is a gzip stream without its end."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     if not data.startswith(b"\x1f\x8b"):
-        yield from ((line, True) for line in data.splitlines())
-        return
-    rest, ended = b"", True
+        return data.split(b"\n"), False
+    text, ended = b"", True
     while data:
         stream = zlib.decompressobj(_GZIP)
         try:
-            text = rest + stream.decompress(data)
+            text += stream.decompress(data)
         except zlib.error as error:
             raise BadInput(f"{path}: the gzip stream is broken: {error}") from None
-        *lines, rest = text.split(b"\n")
-        yield from ((line, True) for line in lines)
         ended, data = stream.eof, stream.unused_data
-    if rest:
-        yield rest, ended
+    lines = text.split(b"\n")
+    return (lines, False) if ended else (lines[:-1], True)
 
 
 def _parsed(path: Path, number: int, line: bytes) -> Any:
