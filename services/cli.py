@@ -5,7 +5,7 @@ import sys
 import typer
 
 from atts_core.errors import AttsError, BadInput
-from services.commands import ask, bench, doctor, serve, settings
+from services.commands import ask, bench, calibration, doctor, serve, settings
 
 app = typer.Typer(
     help="Asynchronous test-time scaling: a draft and a target model answer questions together.",
@@ -18,6 +18,7 @@ app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
 app.add_typer(bench.app, name="bench")
+app.add_typer(calibration.app, name="calibration")
 
 
 def main() -> None:

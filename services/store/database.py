@@ -62,13 +62,19 @@ def state_file() -> Path:
     return home / "atts" / "calibration.db"
 
 
-def open_database(url: str | None) -> Database:
-    """The database at `url` (None: the state file), created and migrated where needed.
+def open_database(url: str | None, *, create: bool = True) -> Database:
+    """The database at `url` (None: the state file), migrated, and with `create` made, where needed.
 
     Raises `BadInput` that names the database, never its password, and says what can be done.
     """
     where = _located(url)
     shown = MEMORY if where.database in (None, "", ":memory:") else _shown(where)
+    if not create and where.get_backend_name() == "sqlite" and not _there(where):
+        raise BadInput(
+            f"store.url: {shown} holds no scores: there is no such file; "
+            "a server makes it when it starts",
+            field="store.url",
+        )
     engine = None
     try:
         engine = _engine(where, shown)
@@ -111,6 +117,10 @@ def _shown(url: URL) -> str:
     """The URL as a person may see it: the usual scheme, a password as three stars."""
     plain = url.set(drivername=url.get_backend_name())
     return plain.render_as_string(hide_password=True)
+
+
+def _there(url: URL) -> bool:
+    return url.database is not None and Path(url.database).exists()
 
 
 def _engine(url: URL, shown: str) -> Engine:

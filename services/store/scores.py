@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, and_, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Table, and_, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from atts_core.calibration.keys import PairKey, Record
@@ -185,11 +185,12 @@ def kept(connection: Connection, pair_id: int) -> int:
     ).scalar_one()
 
 
-def heard(connection: Connection, pair_id: int) -> Row[Any]:
-    """How many origins a pair has, and when (seconds since 1970) one last brought scores."""
-    return connection.execute(
+def heard(connection: Connection, pair_id: int) -> tuple[int, int | None]:
+    """How many routers a pair has had, and when (seconds since 1970) one last brought scores."""
+    row = connection.execute(
         select(func.count(), func.max(origins.c.heard)).where(origins.c.pair_id == pair_id)
     ).one()
+    return row[0], row[1]
 
 
 _RECORD = (scores.c.origin, scores.c.sequence, scores.c.turn, scores.c.conformity)
