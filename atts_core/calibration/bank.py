@@ -48,6 +48,8 @@ class Bank:
     def counts(self, score: float) -> tuple[int, int]:
         """How many scores are higher than `score`, and how many equal it."""
         right = self._right(score)
+        if not right or self._ordered[right - 1] != score:
+            return len(self._arrived) - right, 0
         return len(self._arrived) - right, right - self._left(score)
 
     def quantile(self, share: float) -> float:

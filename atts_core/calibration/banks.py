@@ -39,6 +39,8 @@ class QuestionMemory:
 def counts(ordered: list[float], score: float) -> tuple[int, int]:
     """How many scores of a sorted list are higher than `score`, and how many equal it."""
     right = bisect_right(ordered, score)
+    if not right or ordered[right - 1] != score:
+        return len(ordered) - right, 0
     return len(ordered) - right, right - bisect_left(ordered, score, 0, right)
 
 
@@ -50,6 +52,7 @@ class Banks:
         self.neighbour_weight = settings.neighbour_weight
         self.everything = Bank(settings.window)
         self.turns: dict[int, Bank] = {}
+        self._names: dict[int, str] = {}
         self.questions: OrderedDict[str, QuestionMemory] = OrderedDict()
         self.fixed = Bank(settings.window)
 
@@ -59,6 +62,12 @@ class Banks:
 
     def name(self, group: int) -> str:
         """How a group is called: `turn:3`, `turn:4-7`."""
+        name = self._names.get(group)
+        if name is None:
+            name = self._names[group] = self._named(group)
+        return name
+
+    def _named(self, group: int) -> str:
         span = self._settings.turns_per_bank
         first, last = group * span, (group + 1) * span - 1
         return f"turn:{first}" if first == last else f"turn:{first}-{last}"

@@ -73,9 +73,10 @@ def among_neighbours(banks: Banks, memory: QuestionMemory, group: int, score: fl
     """
     turn = banks.turn(group)
     higher_of_turn, equal_of_turn = turn.counts(score)
-    own = memory.turns.get(group, [])
-    own_higher, own_equal = counts(own, score)
-    siblings, others = len(own), len(memory.scores) - len(own)
+    own = memory.turns.get(group)
+    own_higher, own_equal = counts(own, score) if own else (0, 0)
+    siblings = len(own) if own else 0
+    others = len(memory.scores) - siblings
     # A full window may have dropped some of the question's scores that its own list still holds.
     strangers = max(0, len(turn) - siblings)
     higher: float = own_higher

@@ -50,7 +50,9 @@ class Tally:
 
     def settling_correction(self, step: float) -> float:
         """What to add to the threshold, with a step that falls as 1/√n from `STEADY` on."""
-        return self.correction(step) * min(1.0, STEADY / (self.decisions + 1))
+        if self.decisions < STEADY:
+            return self.correction(step)
+        return self.correction(step) * STEADY / (self.decisions + 1)
 
 
 class Ledger:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -202,10 +203,11 @@ class TraceWriter:
         self._file = path.open("xb")
         self._stream = zlib.compressobj(wbits=_GZIP)
 
-    def write(self, candidate: TracedCandidate) -> None:
-        """Append one finished chain."""
-        line = json.dumps(as_record(candidate), ensure_ascii=False, allow_nan=False) + "\n"
-        self._file.write(self._stream.compress(line.encode()))
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one finished chain, in the fields of the format (`as_record`) and any others."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        # Half of a surrogate pair, which a model may write, is no text a file can hold.
+        self._file.write(self._stream.compress(line.encode(errors="replace")))
         self._file.write(self._stream.flush(zlib.Z_SYNC_FLUSH))
         self._file.flush()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ CHAINS = synthetic(Recipe(questions=3, candidates=4, turns=4), 1).candidates
 def written(path: Path, chains: tuple[TracedCandidate, ...] = CHAINS) -> Path:
     with TraceWriter(path) as writer:
         for chain in chains:
-            writer.write(chain)
+            writer.write(as_record(chain))
     return path
 
 
@@ -61,7 +62,7 @@ def test_a_file_cut_anywhere_loses_at_most_its_last_record(tmp_path: Path) -> No
     ends = []
     writer = TraceWriter(path)
     for chain in CHAINS:
-        writer.write(chain)
+        writer.write(as_record(chain))
         ends.append(path.stat().st_size)
     data = path.read_bytes()
     writer.close()
@@ -70,6 +71,13 @@ def test_a_file_cut_anywhere_loses_at_most_its_last_record(tmp_path: Path) -> No
         cut.write_bytes(data[:size])
         whole = sum(1 for end in ends if end <= size)
         assert read_trace(cut).candidates[:whole] == CHAINS[:whole]
+
+
+def test_further_fields_and_broken_text_are_kept_readable(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl.gz"
+    with TraceWriter(path) as writer:
+        writer.write({**as_record(CHAINS[0]), "final_answer": "\ud800", "policy": "atts"})
+    assert read_trace(path).candidates == (replace(CHAINS[0], final_answer="?"),)
 
 
 def test_a_cut_file_says_so(tmp_path: Path) -> None:
