@@ -6,22 +6,21 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from atts_core.acceptance import Gate
-from atts_core.calibration.keys import Batch
 from services.courier import Courier
 from services.http_app import create_app
 from services.pair import pair_of
 from services.recorder import recording
-from services.remote_engine import RemoteEngine, translated
+from services.remote_engine import RemoteEngine
+from services.remote_store import remote_store
 from services.service import Service
 from services.settings import Settings
-from services.store.exchange import Cursor, Exchange
 
 
 @serve.ingress()
@@ -75,18 +74,7 @@ class Router:
             pair_of(self._draft, self._target), settings.calibration, origin=uuid.uuid4().hex
         )
 
-        async def exchange(batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
-            response = store.exchange.remote(batch, origin, cursor)
-            try:
-                return cast("Exchange", await response)
-            except asyncio.CancelledError:
-                # A call that waits for a store that is away would wait on behind our back.
-                response.cancel()
-                raise
-            except Exception as error:
-                raise translated(error, "calibration store") from None
-
-        self._courier = Courier(gate, exchange, settings.store)
+        self._courier = Courier(gate, remote_store(store), settings.store)
         with recording(settings.record, gate.origin) as recorder:
             self.service = Service(self._draft, self._target, gate, settings.limits, recorder)
             async with self._courier.running():

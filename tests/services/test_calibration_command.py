@@ -135,7 +135,7 @@ async def test_reset_asks_first(atts: Atts, url: str, monkeypatch: pytest.Monkey
     await upload(url, records("a", 1, 10))
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     status, out, err = atts("reset", "--store-url", url)
-    assert (status, out) == (1, "")
+    assert (status, out.strip()) == (1, "")
     assert f"Remove all scores of {PAIR}" in err
     assert len(await kept(url)) == 10
 
