@@ -22,34 +22,56 @@ class CausalModel:
     """Any causal language model of transformers, with the few arguments the engine uses."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self.module = model
+        self._own_attention = self.attention
 
     def logits(
         self,
         ids: torch.Tensor,
         positions: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         cache: Any,
-        keep: int,
+        keep: int | torch.Tensor,
+        **attention: Any,
     ) -> torch.Tensor:
-        """Logits `[rows, keep, vocabulary]` of the last `keep` of `ids` `[rows, tokens]`.
+        """Logits of `ids` `[rows, tokens]`: of all, of the last `keep`, or of those at `keep`.
 
-        `mask` is added to the attention scores, `[rows, 1, tokens, keys]`.
+        `mask` is added to the attention scores, `[rows, 1, tokens, keys]`; `attention` is handed
+        to a replaced attention.
         """
-        out: torch.Tensor = self._model(
+        out: torch.Tensor = self.module(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,
+            **attention,
         ).logits
         return out
 
     def plain(self, ids: torch.Tensor) -> torch.Tensor:
         """Logits `[rows, tokens, vocabulary]` without any of the engine's arrangements."""
-        out: torch.Tensor = self._model(input_ids=ids).logits
+        replaced = self.attention
+        self.use_attention(self._own_attention)
+        out: torch.Tensor = self.module(input_ids=ids).logits
+        self.use_attention(replaced)
         return out
+
+    @property
+    def attention(self) -> str:
+        """The name of the attention in use."""
+        return str(self.module.config._attn_implementation)
+
+    def use_attention(self, name: str | None) -> bool:
+        """Use the attention registered as `name`, or the model's own.
+
+        False where the model cannot.
+        """
+        name = name or self._own_attention
+        if name != self.attention:
+            self.module.set_attn_implementation(name)
+        return self.attention == name
 
 
 @dataclass(frozen=True, slots=True)

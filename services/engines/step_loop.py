@@ -1,8 +1,8 @@
 """The scheduler: which requests take part in which step.
 
 A step takes in what fits (scores first: they are short and a draft waits for each), reads a
-portion of given tokens, writes one token in every running sequence, and lets go what is finished.
-A request may come or go at every step.
+portion of given tokens and writes one token in every running sequence, in one computation, and
+lets go what is finished. A request may come or go at every step.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from typing import TypeAlias
 import numpy as np
 
 from atts_core.errors import EngineError
-from services.engines.checkpoint import CausalModel
+from services.engines.forward import Forward
 from services.engines.jobs import GenerateJob, Job, ScoreJob
 from services.engines.kv_store import KvStore
-from services.engines.prefill import Prefill
-from services.engines.writing_rows import WritingRows
 
 Finished: TypeAlias = tuple[Job, EngineError | None]
 _SHARED = 16
@@ -43,7 +41,7 @@ class StepLoop:
 
     def __init__(
         self,
-        model: CausalModel,
+        forward: Forward,
         store: KvStore,
         *,
         name: str,
@@ -53,7 +51,6 @@ class StepLoop:
     ) -> None:
         self.store = store
         self.counters = Counters()
-        self._model = model
         self._name = name
         self._end = end
         self._max_batch = max_batch
@@ -62,12 +59,12 @@ class StepLoop:
         self._generates: deque[Job] = deque()
         self._reading: list[Job] = []
         self._ready: deque[GenerateJob] = deque()
-        self._rows = WritingRows(store)
+        self._forward = forward
         self._finished: list[Finished] = []
 
     @property
     def running(self) -> int:
-        return len(self._reading) + len(self._ready) + len(self._rows.jobs)
+        return len(self._reading) + len(self._ready) + len(self._forward.jobs())
 
     @property
     def waiting(self) -> int:
@@ -91,15 +88,21 @@ class StepLoop:
             self._reading.remove(job)
         elif isinstance(job, GenerateJob) and job in self._ready:
             self._ready.remove(job)
-        elif isinstance(job, GenerateJob) and job in self._rows.jobs:
-            self._rows.leave(job, np.empty(0, np.int64))
+        elif isinstance(job, GenerateJob) and job in self._forward.jobs():
+            self._forward.leave(job, np.empty(0, np.int64))
         else:
             return
         self._let_go(job)
 
     def all_jobs(self) -> list[Job]:
         """Every job not finished."""
-        return [*self._scores, *self._generates, *self._reading, *self._ready, *self._rows.jobs]
+        return [
+            *self._scores,
+            *self._generates,
+            *self._reading,
+            *self._ready,
+            *self._forward.jobs(),
+        ]
 
     def forget(self) -> None:
         """Empty the prefix cache and the counters; nothing may be running."""
@@ -110,8 +113,13 @@ class StepLoop:
         """Advance every running job; returns those that are done."""
         self.counters.steps += 1
         self._admit()
-        self._read()
-        self._write()
+        while self._ready and self._forward.fits(self._ready[0]):
+            self._forward.join(self._ready.popleft())
+        portion = self._portion()
+        for job, token in self._forward.step(portion):
+            self._append(job, token)
+        for read in [job for job in self._reading if job.computed == job.to_compute]:
+            self._has_read(read)
         finished, self._finished = self._finished, []
         return finished
 
@@ -140,13 +148,16 @@ class StepLoop:
             job.slots = self.store.tree.path(node)
             self.counters.prompt_tokens += len(job.ids)
             self.counters.cached_tokens += length
-            self._reading.append(job)
+            if isinstance(job, GenerateJob) and job.computed == job.to_compute:
+                self._ready.append(job)
+            else:
+                self._reading.append(job)
         return True
 
     def _has_row(self, job: Job) -> bool:
         assert isinstance(job, GenerateJob)
         writing = sum(isinstance(other, GenerateJob) for other in self._reading)
-        return writing + len(self._ready) + len(self._rows.jobs) < self._max_batch
+        return writing + len(self._ready) + len(self._forward.jobs()) < self._max_batch
 
     def _reusable(self, job: Job) -> int:
         """A score needs the output of the token before its first: that one is read again."""
@@ -160,64 +171,38 @@ class StepLoop:
                 return True
         return False
 
-    # ------------------------------------------------------------------ reading
-
-    def _read(self) -> None:
-        """Compute the KV of a portion of the tokens given."""
-        portion = self._portion()
-        if portion:
-            jobs, counts = zip(*portion, strict=True)
-            Prefill(self.store, jobs, counts).run(self._model)
-        for job in [job for job in self._reading if job.computed == job.to_compute]:
-            self._reading.remove(job)
-            self._keep(job, job.ids[: job.computed])
-            if isinstance(job, GenerateJob):
-                self._ready.append(job)
-            elif isinstance(job, ScoreJob):
-                self._let_go(job)
-                self._finished.append((job, None))
-                self.counters.rated_tokens += len(job.ids) - job.start
+    # ------------------------------------------------------------------ reading, writing
 
     def _portion(self) -> list[tuple[Job, int]]:
-        """The oldest job, scores first, and others with about as many tokens left."""
-        left = [(job, job.to_compute - job.computed) for job in self._reading]
-        left = [(job, count) for job, count in left if count]
-        if not left:
-            return []
-        left.sort(key=lambda one: isinstance(one[0], GenerateJob))
-        width = min(left[0][1], self._prefill_tokens)
-        others = sorted(left[1:], key=lambda one: abs(one[1] - width))
-        portion = [(left[0][0], width)]
-        for job, count in others:
-            widest = max(width, min(count, self._prefill_tokens))
-            if widest * (len(portion) + 1) > self._prefill_tokens:
-                break
-            portion.append((job, min(count, widest)))
-            width = widest
+        """What is read in this step: scores first, then in order of arrival."""
+        portion, room = [], self._prefill_tokens
+        for job in sorted(self._reading, key=lambda job: isinstance(job, GenerateJob)):
+            count = min(job.to_compute - job.computed, room)
+            if count:
+                portion.append((job, count))
+                room -= count
         return portion
 
-    # ------------------------------------------------------------------ writing
-
-    def _write(self) -> None:
-        """Write one token in every sequence that can be written."""
-        while self._ready and self._rows.fits(self._ready[0]):
-            self._rows.join(self._ready.popleft())
-        rows = self._rows
-        if not rows.jobs:
-            return
-        written = rows.step(self._model)
-        self.counters.written_tokens += len(written)
-        for job, token in zip(list(rows.jobs), written, strict=True):
-            self._append(job, token)
+    def _has_read(self, job: Job) -> None:
+        """All that was given has KV: begin to write, or the scores are complete."""
+        self._reading.remove(job)
+        self._keep(job, job.ids[: job.computed])
+        if isinstance(job, GenerateJob):
+            self._ready.append(job)
+        elif isinstance(job, ScoreJob):
+            self._let_go(job)
+            self._finished.append((job, None))
+            self.counters.rated_tokens += len(job.ids) - job.start
 
     def _append(self, job: GenerateJob, token: int) -> None:
         """Note what the job has written; let it go when that was its last."""
         if token < 0:
-            self._rows.leave(job, np.empty(0, np.int64))
+            self._forward.leave(job, np.empty(0, np.int64))
             self._let_go(job)
             reason = f"{self._name}, {job.chain}: the model's output is not finite"
             self._finished.append((job, EngineError(reason)))
             return
+        self.counters.written_tokens += 1
         job.written.append(token)
         if token in self._end:
             job.finish = "eos"
@@ -230,7 +215,7 @@ class StepLoop:
         # The last token was never read: it has no KV.
         slots = self.store.take(len(job.written))
         job.reserved -= len(slots)
-        self._rows.leave(job, slots)
+        self._forward.leave(job, slots)
         job.slots = np.concatenate([job.slots, slots])
         self._keep(job, np.concatenate([job.ids, np.array(job.written[:-1], np.int32)]))
         self._let_go(job)

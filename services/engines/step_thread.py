@@ -64,7 +64,8 @@ class StepThread:
     def close(self) -> None:
         """End the thread; requests under way fail with EngineUnavailable."""
         self._inbox.put(_Message("close"))
-        self._thread.join()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _sent(self, kind: Literal["add", "idle"], job: Job | None = None) -> Waiter:
         waiter: Waiter = asyncio.get_running_loop().create_future()

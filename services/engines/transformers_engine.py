@@ -2,14 +2,15 @@
 
 A request's way: `TransformersEngine` checks it and turns text into ids (here, on the event loop),
 `StepThread` carries it over to the thread of the steps and its end back, `StepLoop` decides which
-requests take part in a step, `Prefill` reads given tokens, `WritingRows` writes new ones, `KvStore`
-and `PrefixTree` remember the KV of both.
+requests take part in a step, `PackedForward` (or `PaddedForward`) computes it, `KvStore` remembers
+the KV of what was read and written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -20,9 +21,7 @@ from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
 from services.engines.jobs import GenerateJob, Job, ScoreJob
-from services.engines.kv_store import KvStore
 from services.engines.settings import EngineSettings
-from services.engines.step_loop import StepLoop
 from services.engines.step_thread import StepThread
 from services.engines.stops import StopStrings
 from services.engines.text_codec import TextCodec
@@ -37,15 +36,7 @@ class TransformersEngine:
         self._codec = TextCodec(loaded.tokenizer)
         self._chat = Chat(loaded.tokenizer, loaded.name, loaded.max_len)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
-        self._steps = StepLoop(
-            loaded.model,
-            KvStore(loaded.kv, settings.kv_tokens),
-            name=loaded.name,
-            end=loaded.end,
-            max_batch=settings.max_batch,
-            prefill_tokens=settings.prefill_tokens,
-        )
-        probe.check(loaded, self._steps)
+        self._steps = probe.working_steps(loaded, settings)
         self._capabilities = Capabilities(
             model=loaded.name,
             engine="transformers",
@@ -58,6 +49,8 @@ class TransformersEngine:
             aborts=True,
         )
         self._thread = StepThread(self._steps, loaded.name, loaded.threads)
+        # Torch does not survive a thread that is still in it when the process ends.
+        finalize(self, self._thread.close)
 
     @classmethod
     def load(cls, settings: EngineSettings) -> TransformersEngine:
