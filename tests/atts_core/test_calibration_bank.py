@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atts_core.calibration.bank import SMALL, Bank
+from atts_core.calibration.bank import Bank
 from atts_core.calibration.banks import counts
+from atts_core.calibration.ordered import Ordered
 
 few_values = st.integers(-3, 3).map(float)
 scores = st.lists(st.floats(-50, 0, allow_nan=False) | few_values, max_size=60)
-windows = st.integers(1, 20) | st.integers(SMALL + 1, SMALL + 20)
-"""Small windows and large ones are kept in different structures."""
+windows = st.integers(1, 20)
 
 
 def filled(window: int, arrived: list[float]) -> Bank:
@@ -67,10 +67,41 @@ def test_ranks_do_not_depend_on_the_order_of_arrival(window: int, arrived: list[
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("window", [5, SMALL + 1])
-def test_what_is_not_finite_is_refused_and_changes_nothing(window: int, bad: float) -> None:
-    bank = filled(window, [-1.0])
+def test_what_is_not_finite_is_refused_and_changes_nothing(bad: float) -> None:
+    bank = filled(5, [-1.0])
     with pytest.raises(ValueError, match="finite"):
         bank.add(bad)
     assert len(bank) == 1
     assert bank.counts(-2.0) == (1, 0)
+
+
+@given(
+    chunk=st.integers(1, 6),
+    acts=st.lists(st.tuples(st.booleans(), few_values | st.floats(-5, 5)), max_size=80),
+    score=few_values,
+)
+def test_an_ordered_list_equals_a_sorted_one_however_its_chunks_split(
+    chunk: int, acts: list[tuple[bool, float]], score: float
+) -> None:
+    ordered, plain = Ordered(chunk), list[float]()
+    for removes, value in acts:
+        if removes and plain:
+            value = plain.pop(int(abs(value)) % len(plain))
+            ordered.remove(value)
+        else:
+            ordered.add(value)
+            plain.append(value)
+        plain.sort()
+        assert [ordered[i] for i in range(len(ordered))] == plain
+        for asked in (score, value):
+            lower = sum(1 for v in plain if v < asked)
+            assert ordered.counts(asked) == (lower, plain.count(asked))
+    with pytest.raises(IndexError):
+        ordered[len(plain)]
+
+
+def test_a_large_bank_of_one_value_ranks_right() -> None:
+    bank = filled(10_000, [-1.0] * 9_000 + [-2.0] * 3_000)
+    assert bank.counts(-1.0) == (0, 7_000)
+    assert bank.counts(-2.0) == (7_000, 3_000)
+    assert bank.counts(-1.5) == (7_000, 0)
