@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from atts_core.answers import split_reasoning
-from atts_core.events import Event, as_json
+from atts_core.events import Event, RunStarted, as_json
 from atts_core.usage import ModelUsage
 from services.service import Outcome
 
@@ -39,14 +39,26 @@ def completion(outcome: Outcome, model: str, calibration: CalibrationState) -> d
     }
 
 
-def chunks(
+def event_chunks(run_id: str, model: str, event: Event, *, every: bool) -> list[dict[str, Any]]:
+    """What a stream says of an event.
+
+    The run's start opens the assistant's message. With `every`, each event is a chunk that
+    OpenAI's clients read past: no choices, the event under `atts`.
+    """
+    made = []
+    if isinstance(event, RunStarted):
+        made.append(_chunk(run_id, model, _choices({"role": "assistant", "content": ""})))
+    if every:
+        made.append(_chunk(run_id, model, []) | {"atts": as_json(event)})
+    return made
+
+
+def end_chunks(
     outcome: Outcome, model: str, calibration: CalibrationState, *, include_usage: bool
 ) -> list[dict[str, Any]]:
     """The chunks that end a stream: reasoning, content, finish, and usage where it is asked for."""
     reasoning, statement = split_reasoning(outcome.answer.text)
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    if reasoning:
-        deltas.append({"reasoning_content": reasoning})
+    deltas = [{"reasoning_content": reasoning}] if reasoning else []
     deltas.append({"content": statement})
     made = [_chunk(outcome.id, model, _choices(delta)) for delta in deltas]
     last = _chunk(outcome.id, model, _choices({}, finish_reason(outcome)))
@@ -54,11 +66,6 @@ def chunks(
     if include_usage:
         made.append(_chunk(outcome.id, model, []) | {"usage": usage(outcome)})
     return made
-
-
-def event_chunk(run_id: str, model: str, event: Event) -> dict[str, Any]:
-    """An event as a chunk that OpenAI's clients read past: no choices, the event under `atts`."""
-    return _chunk(run_id, model, []) | {"atts": as_json(event)}
 
 
 def _chunk(run_id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def _chunk(run_id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _choices(delta: dict[str, Any], finish: str | None = None) -> list[dict[str, Any]]:
+def _choices(delta: dict[str, str], finish: str | None = None) -> list[dict[str, Any]]:
     return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 

@@ -271,7 +271,7 @@ async def test_a_failure_in_the_middle_of_a_stream_is_said_in_it() -> None:
 async def test_a_client_that_hangs_up_stops_the_work(listening: Any, stream: bool) -> None:
     endless = backend(lambda seen, request: Line("hm ", ticks=10**9))
     async with listening(endless) as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
-        asked = body(stream=stream, atts={"candidates": 4, "events": True})
+        asked = body(stream=stream, atts={"candidates": 4})
         asking = asyncio.create_task(post(http, asked))
         draft = endless.service.draft
         while len(draft.running) < 4:

@@ -1,0 +1,87 @@
+"""The one place where an error becomes a status and a body in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from atts_core.errors import (
+    AttsError,
+    BadInput,
+    EngineError,
+    Overloaded,
+    RunFailed,
+    UnknownModel,
+)
+from atts_core.settings import bad_input
+from services.disconnect import ClientGone
+from services.wire import ChatRequest, error_body
+
+
+def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers of an error."""
+    match error:
+        case UnknownModel():
+            body = error_body(
+                error.message, "invalid_request_error", param="model", code="model_not_found"
+            )
+            return 404, body, {}
+        case BadInput():
+            code = "invalid_value"
+            body = error_body(error.message, "invalid_request_error", param=error.field, code=code)
+            return 400, body, {}
+        case Overloaded():
+            body = error_body(error.message, "rate_limit_error", code="overloaded")
+            return 429, body, {"Retry-After": str(max(1, round(error.retry_after)))}
+        case RunFailed() | EngineError():
+            body = error_body(str(error), "server_error", code="engines_failed")
+            return 503, body, {"Retry-After": "1"}
+        case _:
+            return 500, error_body(str(error), "server_error", code="internal_error"), {}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(AttsError)
+    async def on_atts_error(request: Request, error: AttsError) -> JSONResponse:
+        status, body, headers = described(error)
+        return JSONResponse(body, status_code=status, headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid_body(request: Request, error: RequestValidationError) -> JSONResponse:
+        status, body, headers = described(_complaint(error))
+        return JSONResponse(body, status_code=status, headers=headers)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+        body = error_body(f"{request.method} {request.url.path}: {error.detail}", kind)
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(ClientGone)
+    async def on_client_gone(request: Request, error: ClientGone) -> JSONResponse:
+        # Nobody reads it; the status is nginx's, for logs in between.
+        return JSONResponse(error_body("the client has gone", "client_error"), status_code=499)
+
+
+def _complaint(error: RequestValidationError) -> BadInput:
+    """FastAPI's first complaint about a body, in our words."""
+    errors = error.errors()
+    # Of a union's members each complains: the one that came furthest is the one that was meant.
+    first = max(errors, key=lambda e: len(e["loc"])) if _of_one_field(errors) else errors[0]
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        return BadInput(f"the body is no valid JSON: {reason} at position {first['loc'][-1]}")
+    path = first["loc"][1:]
+    if not path:
+        return BadInput(f"the body must be a JSON object: {first['msg'].lower()}")
+    return bad_input({**first, "loc": path}, ChatRequest)
+
+
+def _of_one_field(errors: Sequence[Any]) -> bool:
+    """Whether all complaints are about one message's content, which may be of two types."""
+    return len({tuple(error["loc"][:4]) for error in errors}) == 1
