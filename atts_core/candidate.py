@@ -14,6 +14,7 @@ from time import monotonic
 
 from atts_core import events
 from atts_core.acceptance import Decision, Gate
+from atts_core.allowance import Allowance
 from atts_core.answers import boxed
 from atts_core.chain import Chain, Reading
 from atts_core.engine import Engine, Generate, Rate, Sampling, owned, result
@@ -35,6 +36,8 @@ class Run:
     gate: Gate
     slots: asyncio.Semaphore
     """Takeovers that may run at once, over all questions."""
+    allowance: Allowance
+    """Tokens the target may write for this question."""
     emit: Callable[[events.Event], None]
     began: float = field(default_factory=monotonic)
 
@@ -63,7 +66,7 @@ class Candidate:
                 return "eos"
             begins = len(chain.text)
             finish = segment.finish
-            if not self.decide(chain.scores[-1]).taken_over:
+            if not self.rejected(chain.scores[-1]):
                 chain.drafted(segment, scored)
             else:
                 if run.method.on_rejection == "continue":
@@ -110,6 +113,15 @@ class Candidate:
         )
         return segment, scored
 
+    def rejected(self, score: Score) -> bool:
+        """Whether the target takes over: the gate's word, while the target may still write."""
+        run, chain = self.run, self.chain
+        taken_over = self.decide(score).taken_over
+        if taken_over and run.allowance.spent:
+            run.emit(events.TakeoverSkipped(run.at, self.index, chain.turn))
+            return False
+        return taken_over
+
     def decide(self, score: Score) -> Decision:
         """Accept or not, from this candidate's score and the bank alone."""
         run, chain = self.run, self.chain
@@ -118,7 +130,7 @@ class Candidate:
             question=run.id,
             turn=chain.turn,
             coin=coin(run.seed, self.index, chain.turn),
-            rate=run.method.takeover_rate,
+            rate=run.method.rate,
             coverage=run.method.coverage,
         )
         run.emit(events.Decided(run.at, self.index, chain.turn, decision))
@@ -128,15 +140,15 @@ class Candidate:
         """The target continues the chain; where it must wait for a slot, it waits alone."""
         run, chain, asked = self.run, self.chain, monotonic()
         method = run.method
-        async with run.slots:
-            began = monotonic()
-            segment = await result(
-                run.target.generate(
-                    self.request(
-                        chain.by_target, method.target_tokens, "takeover", method.segment_stop
+        with run.allowance.of(self.room(method.target_tokens)) as grant:
+            async with run.slots:
+                began = monotonic()
+                segment = await result(
+                    run.target.generate(
+                        self.request(chain.by_target, grant.tokens, "takeover", method.segment_stop)
                     )
                 )
-            )
+            grant.used = segment.tokens
         chain.taken_over(segment)
         run.emit(
             events.TakenOver(

@@ -97,6 +97,15 @@ class TakenOver:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeoverSkipped:
+    """The gate rejected the segment, but the target has no tokens left for this question."""
+
+    at: float
+    candidate: int
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentWritten:
     """A model that works alone wrote a piece of the chain."""
 
@@ -157,6 +166,7 @@ Event: TypeAlias = (
     | SegmentScored
     | Decided
     | TakenOver
+    | TakeoverSkipped
     | SegmentWritten
     | CandidateFinished
     | DriftAlarm

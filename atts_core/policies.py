@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from atts_core import events
+from atts_core.allowance import Allowance
 from atts_core.candidate import Candidate
 from atts_core.engine import result
 from atts_core.randomness import Purpose
@@ -42,11 +43,16 @@ async def _alone(candidate: Candidate, model: Literal["draft", "target"]) -> eve
     engine = run.draft if model == "draft" else run.target
     reading = chain.by_draft if model == "draft" else chain.by_target
     purpose: Purpose = "draft" if model == "draft" else "takeover"
+    allowance = Allowance(None) if model == "draft" else run.allowance
     cap = method.turns * max(method.draft_tokens, method.target_tokens)
     while room := candidate.room(min(_PIECE, cap - chain.tokens)):
+        if allowance.spent:
+            return "tokens"
         begins, began = len(chain.text), monotonic()
-        request = candidate.request(reading, room, purpose)
-        segment = await result(engine.generate(request))
+        with allowance.of(room) as grant:
+            request = candidate.request(reading, grant.tokens, purpose)
+            segment = await result(engine.generate(request))
+            grant.used = segment.tokens
         chain.written(reading, segment)
         run.emit(
             events.SegmentWritten(

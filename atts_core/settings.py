@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from atts_core.calibration.settings import CoverageName
+from atts_core.calibration.settings import CoverageName, budget_rate
 from atts_core.errors import BadInput
 
 
@@ -32,6 +32,18 @@ class Method(Strict):
     )
     takeover_rate: float = Field(
         0.4, gt=0, lt=1, description="expected share of segments the target takes over"
+    )
+    takeover_budget: int | None = Field(
+        None,
+        ge=1,
+        description="B, takeovers to expect among the m candidates of a turn: the rate is B / m; "
+        "None: takeover_rate is",
+    )
+    max_target_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="tokens the target writes for one question at most; when they are spent, the "
+        "draft goes on alone; None: no cap",
     )
     coverage: CoverageName | None = Field(
         None, description="which scores a segment is ranked among; None: the server's own"
@@ -56,6 +68,16 @@ class Method(Strict):
     consensus: bool = Field(
         True, description="cancel the other chains when they can no longer change the answer"
     )
+
+    @property
+    def rate(self) -> float:
+        """The nominal takeover rate: of the budget where there is one.
+
+        Raises `BadInput` for a budget that leaves no candidate to the draft.
+        """
+        if self.takeover_budget is None:
+            return self.takeover_rate
+        return budget_rate(self.takeover_budget, self.candidates)
 
 
 class Limits(Strict):

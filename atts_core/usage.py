@@ -35,7 +35,9 @@ class Usage:
     target: ModelUsage = field(default_factory=ModelUsage)
     seconds: dict[str, float] = field(default_factory=dict)
     decisions: int = 0
+    rejected: int = 0
     takeovers: int = 0
+    skipped: int = 0
     endings: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     last_decision: Decision | None = None
@@ -51,8 +53,8 @@ class Usage:
 
     @property
     def realised_rate(self) -> float | None:
-        """Share of decided segments that were taken over; None before the first decision."""
-        return self.takeovers / self.decisions if self.decisions else None
+        """Share of decided segments that the gate gave to the target; None before the first."""
+        return self.rejected / self.decisions if self.decisions else None
 
     def add(self, event: events.Event) -> None:
         match event:
@@ -74,9 +76,12 @@ class Usage:
                 self._spend("score_queue", "score", event.seconds, event.cost)
             case events.Decided():
                 self.decisions += 1
-                self.takeovers += event.decision.taken_over
+                self.rejected += event.decision.taken_over
                 self.last_decision = event.decision
+            case events.TakeoverSkipped():
+                self.skipped += 1
             case events.TakenOver():
+                self.takeovers += 1
                 self.target.generated += event.tokens
                 self.target.read(event.cost)
                 self._add("takeover_slot", event.waited)

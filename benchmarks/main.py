@@ -86,14 +86,14 @@ def _summary(answers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     right = [a["answer"] is not None and equivalent(a["answer"], a["truth"]) for a in answers]
     shares = [_share_right(a) for a in answers if a["candidates"]["finished"]]
     decisions = sum(a["takeover_rate"]["decisions"] for a in answers)
-    takeovers = sum(a["takeover_rate"]["takeovers"] for a in answers)
+    rejected = sum(a["takeover_rate"]["rejected"] for a in answers)
     draft = sum(a["tokens"]["draft"]["generated"] for a in answers)
     target = sum(a["tokens"]["target"]["generated"] for a in answers)
     latencies = sorted(a["latency"] for a in answers)
     return {
         "pass_at_1": sum(shares) / len(shares) if shares else 0.0,
         "majority_accuracy": sum(right) / len(right),
-        "realised_takeover_rate": takeovers / decisions if decisions else None,
+        "realised_takeover_rate": rejected / decisions if decisions else None,
         "target_token_share": target / (draft + target),
         "draft_tokens": draft,
         "target_tokens": target,

@@ -118,10 +118,12 @@ def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
             "errors": spent.errors,
         },
         "takeover_rate": {
-            "nominal": method.takeover_rate,
+            "nominal": method.rate,
             "realised": spent.realised_rate,
             "decisions": spent.decisions,
+            "rejected": spent.rejected,
             "takeovers": spent.takeovers,
+            "skipped": spent.skipped,
         },
         "calibration": calibration
         | (

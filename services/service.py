@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from atts_core import scaling
 from atts_core.acceptance import Gate
+from atts_core.allowance import Allowance
 from atts_core.candidate import Run
 from atts_core.engine import Engine
 from atts_core.errors import Overloaded
@@ -87,6 +88,7 @@ class Service:
             target=self.target,
             gate=self.gate,
             slots=self._slots,
+            allowance=Allowance(method.max_target_tokens),
             emit=count_and_emit,
         )
         self.running[run_id] = usage

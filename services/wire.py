@@ -76,6 +76,12 @@ class AttsOptions(BaseModel):
     takeover_rate: float | None = Field(
         None, gt=0, lt=1, description="expected share of segments the target takes over"
     )
+    takeover_budget: int | None = Field(
+        None, ge=1, description="takeovers to expect among the candidates of a turn"
+    )
+    max_target_tokens: int | None = Field(
+        None, ge=1, description="tokens the target writes for the question at most"
+    )
     coverage: CoverageName | None = Field(
         None, description="which scores a segment is ranked among"
     )
@@ -173,6 +179,14 @@ class ChatRequest(BaseModel):
                 f"atts.policy: found {method.policy!r}; known are: {', '.join(POLICIES)}",
                 field="atts.policy",
             )
+        if self.atts is not None and self.atts.takeover_rate and self.atts.takeover_budget:
+            raise BadInput(
+                "atts.takeover_budget: found beside atts.takeover_rate; one of them sets the rate",
+                field="atts.takeover_budget",
+            )
+        if self.atts is not None and self.atts.takeover_rate:
+            method = method.model_copy(update={"takeover_budget": None})
+        _ = method.rate  # a budget beyond the candidates is refused here
         return method
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from atts_core.acceptance import Gate
+from atts_core.allowance import Allowance
 from atts_core.calibration.keys import PairKey
 from atts_core.candidate import Run
 from atts_core.engine import ScriptedEngine
@@ -30,15 +31,22 @@ class Recorder:
 
     def run(self, *, places: int = 100, **method: Any) -> Run:
         """A run of one candidate unless `method` says otherwise, with `places` for takeovers."""
-        asked = {"candidates": 1, "turns": 4, "draft_tokens": 50, "target_tokens": 50, "seed": 1}
+        asked: dict[str, Any] = {
+            "candidates": 1,
+            "turns": 4,
+            "draft_tokens": 50,
+            "target_tokens": 50,
+            "seed": 1,
+        }
         return Run(
             id="q",
-            method=Method.model_validate(asked | method),
+            method=(wanted := Method.model_validate(asked | method)),
             seed=method.get("seed", 1),
             draft=self.draft,
             target=self.target,
             gate=self.gate,
             slots=asyncio.Semaphore(places),
+            allowance=Allowance(wanted.max_target_tokens),
             emit=self.events.append,
         )
 

@@ -31,10 +31,10 @@ class CalibrationSettings(BaseModel):
         "corrected with full force; 0: none",
     )
     turn_step: float = Field(
-        default=0.2, ge=0, le=1, description="the same for the decisions of each turn"
+        default=0.25, ge=0, le=1, description="the same for the decisions of each turn"
     )
     question_step: float = Field(
-        default=0.17, ge=0, le=1, description="the same for the decisions of each question"
+        default=0.18, ge=0, le=1, description="the same for the decisions of each question"
     )
     neighbour_weight: float = Field(
         default=2.0,
@@ -89,8 +89,8 @@ def budget_rate(budget: int, candidates: int) -> float:
     """The takeover rate of a budget: B expected takeovers among m candidates a turn, B / m."""
     if not 0 < budget < candidates:
         raise BadInput(
-            f"budget: found {budget}; it must be at least 1 and less than the {candidates} "
-            "candidates",
-            field="budget",
+            f"takeover_budget: found {budget}; it must be at least 1 and less than the "
+            f"{candidates} candidates",
+            field="atts.takeover_budget",
         )
     return budget / candidates

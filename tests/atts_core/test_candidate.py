@@ -147,6 +147,25 @@ async def test_a_takeover_that_must_wait_waits_alone(scripted: Scripted) -> None
     assert [e.candidate for e in recorder.of(events.TakenOver)] == [1]
 
 
+async def test_when_the_target_s_tokens_are_spent_the_draft_goes_on_alone(
+    scripted: Scripted,
+) -> None:
+    recorder = scripted(lambda seen, request: "draft ", lambda seen, request: "target ")
+    run = recorder.run(takeover_rate=ALWAYS, turns=4, max_target_tokens=10)
+    answer = await scaling.answer(run, QUESTION)
+    assert answer.text == "draft target draft tardraft draft "
+    assert [e.turn for e in recorder.of(events.TakeoverSkipped)] == [2, 3]
+
+
+async def test_takeovers_at_once_stay_within_the_target_s_tokens_together(
+    scripted: Scripted,
+) -> None:
+    recorder = scripted(lambda seen, request: "d", lambda seen, request: "t" * 9)
+    run = recorder.run(candidates=4, takeover_rate=ALWAYS, turns=3, max_target_tokens=20)
+    await scaling.answer(run, QUESTION)
+    assert sum(e.tokens for e in recorder.of(events.TakenOver)) <= 20
+
+
 class RejectsSingleLetters:
     """A gate whose verdict a test can foresee."""
 

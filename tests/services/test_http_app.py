@@ -48,12 +48,20 @@ async def test_the_atts_object_says_what_the_answer_rests_on() -> None:
     assert ended["finished"] + ended["cancelled"] + ended["failed"] == ended["started"] == 3
     rate = atts["takeover_rate"]
     assert rate["nominal"] == 0.4
-    assert rate["realised"] == rate["takeovers"] / rate["decisions"]
+    assert rate["realised"] == rate["rejected"] / rate["decisions"]
+    assert rate["takeovers"] <= rate["rejected"]
     assert atts["calibration"]["bank_size"] == rate["decisions"] - 1
     tokens = atts["tokens"]
     assert tokens["target"]["scored"] == len(ANSWER) * rate["decisions"]
     assert atts["seconds"]["total"] > 0
     assert {"draft", "score"} <= set(atts["seconds"]["candidates"])
+
+
+async def test_a_budget_of_takeovers_is_a_rate() -> None:
+    async with client(backend()) as http:
+        asked = body(atts={"candidates": 8, "takeover_budget": 2})
+        atts = (await post(http, asked)).json()["atts"]
+    assert atts["takeover_rate"]["nominal"] == 0.25
 
 
 async def test_the_same_seed_gives_the_same_answer_over_http() -> None:
@@ -130,6 +138,13 @@ async def test_a_question_nobody_can_answer_gets_a_reply_with_its_low_agreement(
         ({"atts": {"candidate": 3}}, 400, "atts.candidate", "did you mean 'candidates'"),
         ({"atts": {"policy": "magic"}}, 400, "atts.policy", "target-only"),
         ({"atts": {"coverage": "magic"}}, 400, "atts.coverage", "marginal"),
+        ({"atts": {"takeover_budget": 16}}, 400, "atts.takeover_budget", "less than the 16"),
+        (
+            {"atts": {"takeover_budget": 2, "takeover_rate": 0.4}},
+            400,
+            "atts.takeover_budget",
+            "beside atts.takeover_rate",
+        ),
         ({"atts": 5}, 400, "atts", "found 5"),
         ({"temperature": 3}, 400, "temperature", "≥ 0 and ≤ 2"),
         ({"tools": [{}]}, 400, "tools", "not supported"),
