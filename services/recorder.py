@@ -14,10 +14,11 @@ import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO
 
 from atts_core import events
@@ -33,6 +34,16 @@ GZIP = 31
 """zlib's window bits for a gzip header."""
 LARGEST_NLL = 700.0
 """Nats a token; a higher one has no perplexity that a float can hold."""
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder; `BadInput` where it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unusable(folder, "no permission to write")
 
 
 @contextmanager
@@ -56,12 +67,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, name: str, *, waiting: int = WAITING) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unusable(folder, error.strerror or str(error)) from None
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise _unusable(folder, "no permission to write")
+        prepare(folder)
         self.path = folder / f"trace-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}.jsonl.gz"
         self.written = 0
         self.dropped = 0
@@ -122,13 +128,14 @@ class Recorder:
         }
 
     def close(self, within: float = 5.0) -> None:
-        """Write what waits, for `within` seconds at most."""
-        try:
+        """Write what waits, for `within` seconds at most; what is left then is lost, and said."""
+        deadline = monotonic() + within
+        with suppress(queue.Full):
             self._queue.put(None, timeout=within)
-        except queue.Full:
-            self._drop("the disk is too slow to finish")
-            return
-        self._thread.join(within)
+            self._thread.join(max(0.0, deadline - monotonic()))
+        if self._thread.is_alive():
+            left = self._queue.qsize()
+            log.warning("%s: the disk is too slow to finish; records left: %s", self.path, left)
 
 
 def _unusable(folder: Path, why: str) -> BadInput:

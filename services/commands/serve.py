@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from atts_core.errors import AttsError, BadInput
-from services import model_files, serve_config
+from services import model_files, recorder, serve_config
 from services.calibration_store import opened
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
@@ -47,8 +47,10 @@ def serve(
         )
     if address is None:
         require_free(host, port)
-        # Opened here once: what is wrong with it is said before anything has started.
+        # Tried here once: what is wrong with them is said before anything has started.
         opened(wanted.settings.store).close()
+        if wanted.settings.record is not None:
+            recorder.prepare(wanted.settings.record)
     _say(f"starting Ray and {wanted.settings.served_model} …")
     stop = threading.Event()
     shutdown = _start(wanted, host, port, address)

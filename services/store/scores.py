@@ -116,9 +116,8 @@ def between(
 
 def everything(connection: Connection, pair_id: int) -> Iterator[Record]:
     """All records of a pair that are kept, in the order of their arrival."""
-    rows = connection.execution_options(yield_per=1_000).execute(
-        select(*_RECORD).where(scores.c.pair_id == pair_id).order_by(scores.c.position)
-    )
+    kept = select(*_RECORD).where(scores.c.pair_id == pair_id).order_by(scores.c.position)
+    rows = connection.execute(kept.execution_options(yield_per=1_000))
     return (Record(*row) for row in rows)
 
 

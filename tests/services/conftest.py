@@ -70,5 +70,5 @@ def listening() -> Callable[[LocalBackend], AbstractAsyncContextManager[str]]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL database that the tests of one run share."""
-    with postgres_server() as url:
-        yield url
+    with postgres_server() as server:
+        yield server.url

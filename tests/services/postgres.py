@@ -14,37 +14,52 @@ from pathlib import Path
 import pytest
 
 
-@contextmanager
-def postgres_server() -> Iterator[str]:
-    """The URL of an empty database on a free port; skips the test where there is no server."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    # The server refuses to run as root: there it is another user's, who must reach its folder.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="atts-postgres-"))
-    if user is not None:
-        shutil.chown(folder, user)
+class Server:
+    """A database server in a folder of its own, on a port of its own."""
 
-    def run(program: str, *arguments: str) -> None:
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._folder = programs, folder
+        self._port = _free_port()
+        # The server refuses to run as root: there it is another user's, who must reach its folder.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        self._run("initdb", "-U", "atts", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C")
+        self.url = f"postgresql://atts@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        options = f"-p {self._port} -h 127.0.0.1 -k {self._folder}"
+        self._run("pg_ctl", "start", "-w", "-l", str(self._folder / "log"), "-o", options)
+
+    def stop(self) -> None:
+        """As a machine that loses its power stops."""
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate")
+
+    def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [programs / program, "-D", folder / "data", *arguments],
-            user=user,
-            cwd=folder,
+            [self._programs / program, "-D", self._folder / "data", *arguments],
+            user=self._user,
+            cwd=self._folder,
             check=True,
             stdout=subprocess.DEVNULL,
             timeout=60,
         )
 
+
+@contextmanager
+def postgres_server() -> Iterator[Server]:
+    """A server with one empty database; skips the test where there is no such program."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="atts-postgres-"))
     try:
-        run("initdb", "-U", "atts", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C")
-        port = _free_port()
-        options = f"-p {port} -h 127.0.0.1 -k {folder} -F"
-        run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", options)
+        server = Server(programs, folder)
+        server.start()
         try:
-            yield f"postgresql://atts@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            run("pg_ctl", "stop", "-w", "-m", "immediate")
+            server.stop()
     finally:
         shutil.rmtree(folder)
 

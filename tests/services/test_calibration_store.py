@@ -23,12 +23,13 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import create_engine, insert, select, text
 
 from atts_core.calibration.keys import Batch, PairKey, Record
-from atts_core.errors import BadInput
+from atts_core.errors import AttsError, BadInput
 from services.calibration_store import CalibrationStore
 from services.settings import StoreSettings
-from services.store import schema, scores
+from services.store import schema, scores, transfer
 from services.store.database import MIGRATIONS, Database, open_database, state_file
 from services.store.exchange import Cursor, Exchange
+from tests.services.postgres import postgres_server
 
 PAIR = PairKey("draft@1", "target@2", "template")
 OTHER = PairKey("draft@1", "target@3", "template")
@@ -262,6 +263,35 @@ async def test_what_was_committed_survives_the_death_of_the_store(shared: str) -
     # One more may be in: it was committed, but death came before the word of it.
     assert len(found) in (told[-1], told[-1] + 1)
     assert found == list(records("a", 1, len(found)))
+
+
+@pytest.mark.slow
+async def test_a_database_server_that_comes_back_is_used_again_with_all_it_had() -> None:
+    with postgres_server() as server:
+        async with store(server.url) as kept:
+            await kept.exchange(batch(records("a", 1, 5)), "a", None)
+            server.stop()
+            with pytest.raises(AttsError, match=r"postgresql://atts@127\.0\.0\.1:\d+/postgres: "):
+                await kept.exchange(batch(records("a", 1, 7)), "a", None)
+            server.start()
+            await kept.exchange(batch(records("a", 1, 7)), "a", None)
+            assert await everything(kept) == list(records("a", 1, 7))
+
+
+async def test_scores_are_carried_out_and_after_a_reset_in_again_once(shared: str) -> None:
+    async with store(shared) as kept:
+        await kept.exchange(batch(records("a", 1, 5)), "a", None)
+        opened = open_database(shared)
+        with opened.transaction() as connection:
+            exported = transfer.export(connection, opened.id, PAIR)
+            scores.reset(connection, PAIR)
+        for expected in (5, 0):
+            with opened.transaction() as connection:
+                _, new = transfer.take_in(connection, opened.id, exported, None, keep=100)
+            assert new == expected
+        opened.close()
+        found = await everything(kept)
+        assert [(r.origin, r.sequence) for r in found] == [("a@1", n) for n in range(1, 6)]
 
 
 # --------------------------------------------------------------------------------- migrations
