@@ -131,6 +131,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--temperature", type=float, help="default: the shipped one")
+    parser.add_argument("--together", type=int, default=200, help="problems for the two together")
     parser.add_argument("--takeover-rate", type=float, default=0.4)
     parser.add_argument("--draft", type=Path, default=HERE / "draft")
     parser.add_argument("--target", type=Path, default=HERE / "target")
@@ -145,7 +146,8 @@ def main(arguments: list[str]) -> None:
     table = {"problems": str(len(problems)), "temperature": str(warmth)}
     by_itself, scored = alone(draft, target, problems, seed)
     table |= by_itself | discrimination(scored) | corrections(target, scored, seed)
-    table |= pairing(draft, target, problems, scored, options.takeover_rate, seed)
+    shared = problems[: options.together]
+    table |= pairing(draft, target, shared, scored, options.takeover_rate, seed)
     table |= cost(draft, target, folders)
     if options.json:
         print(json.dumps(table, indent=2))

@@ -84,10 +84,10 @@ def write(rng: random.Random, problem: Problem, noise: Noise) -> Document:
             _write_cued(rng, document, problem, state, noise)
         elif rng.random() < silent:
             wrong = wrong_line(rng, problem, state)
-            _write_line(document, wrong, right, whole=True)
+            _add_checked(document, _ended(wrong), _ended(right))
             _, state = grade_line(problem, state, wrong)
             continue
-        _write_line(document, right, right, whole=True)
+        _add_checked(document, _ended(right), _ended(right))
         _, state = grade_line(problem, state, right)
     return document
 
@@ -98,22 +98,17 @@ def _write_cued(
     """A line, right or wrong, whole or cut, and the cue; the rework is left to the caller."""
     right = right_line(problem, state)
     line = wrong_line(rng, problem, state) if rng.random() < noise.wrong else right
-    written = _ended(line, whole=rng.random() < 0.5 or not line.startswith("The"))
+    unended = rng.random() >= 0.5 and line.startswith("The")
+    written = ids_of(line) if unended else _ended(line)
     if rng.random() < noise.cut:
         written = written[: rng.randint(1, len(written) - 1)]
-    _add_checked(document, written, _ended(right, whole=True))
+    _add_checked(document, written, _ended(right))
     document.add(ids_of(CUE), learned=False)
 
 
-def _write_line(document: Document, line: str, right: str, whole: bool) -> None:
-    _add_checked(document, _ended(line, whole), _ended(right, whole))
-
-
-def _ended(line: str, whole: bool) -> tuple[int, ...]:
-    """A line's ids with its end: a blank line, or the end token where `whole` after a result."""
-    if line.startswith("The"):
-        return ids_of(line + END) if whole else ids_of(line)
-    return ids_of(line + STEP_END)
+def _ended(line: str) -> tuple[int, ...]:
+    """A line's ids with its end: the end token behind the result, else a blank line."""
+    return ids_of(line + (END if line.startswith("The") else STEP_END))
 
 
 def _add_checked(document: Document, ids: tuple[int, ...], right: tuple[int, ...]) -> None:

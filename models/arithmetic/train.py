@@ -26,6 +26,7 @@ from models.arithmetic.problems import draw, is_held_out
 from models.arithmetic.text import Document, Noise, write
 
 HERE = Path(__file__).parent
+FOREVER = 10**9
 POOL = 8
 """Batches cut from one pool of documents sorted by length, so that little is padding."""
 
@@ -58,15 +59,18 @@ class Recipe:
     temperature: float = 0.4
 
 
-_CURRICULUM = (
-    Stage(400, (1, 3), 4096, Noise(clean=0.6)),
-    Stage(600, (1, 6), 4096, Noise(clean=0.5)),
-    Stage(2000, (4, 13), 4096, Noise()),
-    Stage(10**9, (4, 13), 6144, Noise()),
-)
+def _curriculum(short_until: int, long_tokens: int) -> tuple[Stage, ...]:
+    """Short problems first; a model that finds its place in three steps finds it in thirteen."""
+    return (
+        Stage(400, (1, 3), 4096, Noise(clean=0.6)),
+        Stage(short_until, (1, 6), 4096, Noise(clean=0.5)),
+        Stage(FOREVER, (4, 13), long_tokens, Noise()),
+    )
+
+
 RECIPES = {
-    "draft": Recipe(2, 64, 2, 176, 6000, _CURRICULUM),
-    "target": Recipe(8, 128, 4, 320, 5000, _CURRICULUM),
+    "draft": Recipe(2, 64, 2, 176, steps=1600, stages=_curriculum(1000, 6144)),
+    "target": Recipe(8, 128, 4, 320, steps=4000, stages=_curriculum(600, 4096), decay_share=0.6),
 }
 
 
