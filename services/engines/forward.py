@@ -59,18 +59,20 @@ class Drawn:
         uniform = [job.draws[len(job.written)] for job in self._jobs]
         self.ids = self._sampler.draw(logits, uniform)
         self.positions += 1
-        return list(zip(self._jobs, self.ids.tolist(), strict=True))
+        beyond = logits.shape[-1]
+        drawn = [-1 if token == beyond else token for token in self.ids.tolist()]
+        return list(zip(self._jobs, drawn, strict=True))
 
 
-def take_slots(store: KvStore, reading: Portion) -> npt.NDArray[np.int64]:
-    """Give the jobs slots for the tokens they read; returns the new ones of all, in order."""
+def take_slots(store: KvStore, reading: Portion) -> slice | torch.Tensor:
+    """Give the jobs slots for the tokens they read; returns an index of the new ones, in order."""
     taken = [np.empty(0, np.int64)]
     for job, count in reading:
         slots = store.take(count)
         job.reserved -= count
         job.slots = np.concatenate([job.slots, slots])
         taken.append(slots)
-    return np.concatenate(taken)
+    return store.places(np.concatenate(taken))
 
 
 def scores_in(job: Job, count: int) -> int:

@@ -52,6 +52,12 @@ class KvStore:
         """Tokens that running requests hold or have reserved."""
         return self.tree.held + self.reserved
 
+    def places(self, slots: Slots) -> slice | torch.Tensor:
+        """`slots` as an index of `keys` and `values`: one that copies nothing where it can."""
+        if len(slots) and slots[-1] - slots[0] == len(slots) - 1 and (np.diff(slots) == 1).all():
+            return slice(int(slots[0]), int(slots[-1]) + 1)
+        return torch.from_numpy(slots).to(self.shape.device)
+
     def admit(self, node: Node, tokens: int) -> bool:
         """Hold the path to `node` and reserve `tokens` slots, if the budget allows it."""
         room = self.free + self.tree.evictable - self.reserved

@@ -67,21 +67,35 @@ class PackedForward:
         if self._drawn is None:
             lengths = [length for shelf in shelves for length in shelf.lengths()]
             self._drawn = Drawn(self.jobs(), lengths, self._store.shape.device)
-        drawn, rows = self._drawn, sum(len(shelf.jobs) for shelf in shelves)
-        fresh = self._tensor(take_slots(self._store, reading))
-        packed = _Packed(self._store, shelves, reading, fresh)
-        logits = self._model.logits(
-            torch.cat([drawn.ids, self._given(reading)])[None],
-            torch.cat([drawn.positions, self._places(reading)])[None],
-            None,
-            packed,
-            self._wanted(rows, reading),
-            packed=packed,
-        )[0]
-        self._rate(reading, logits[rows:])
+        drawn, rows = self._drawn, len(self._drawn.ids)
+        if reading:
+            logits = self._read(shelves, reading, drawn)
+        else:
+            logits = self._run(drawn.ids, drawn.positions, _Packed(self._store, shelves), 0)
         for shelf in shelves:
             shelf.end += 1
         return drawn.draw(logits[:rows])
+
+    def _read(self, shelves: list[Shelf], reading: Portion, drawn: Drawn) -> torch.Tensor:
+        """Logits of the rows that write; notes what was read and the scores that fell out."""
+        rows = len(drawn.ids)
+        packed = _Packed(self._store, shelves)
+        packed.read(reading, take_slots(self._store, reading))
+        given = [job.ids[job.computed : job.computed + count] for job, count in reading]
+        places = [np.arange(job.computed, job.computed + count) for job, count in reading]
+        logits = self._run(
+            torch.cat([drawn.ids, self._tensor(given)]),
+            torch.cat([drawn.positions, self._tensor(places)]),
+            packed,
+            self._wanted(rows, reading),
+        )
+        self._rate(reading, logits[rows:])
+        return logits
+
+    def _run(
+        self, ids: torch.Tensor, places: torch.Tensor, packed: _Packed, keep: int | torch.Tensor
+    ) -> torch.Tensor:
+        return self._model.logits(ids[None], places[None], None, packed, keep, packed=packed)[0]
 
     def _filled(self) -> list[Shelf]:
         return [shelf for shelf in self._shelves.values() if shelf.jobs]
@@ -105,23 +119,13 @@ class PackedForward:
         for shelf in self._filled():
             shelf.make_column()
 
-    def _given(self, reading: Portion) -> torch.Tensor:
-        parts = [job.ids[job.computed : job.computed + count] for job, count in reading]
-        return self._tensor(np.concatenate([np.empty(0, np.int64), *parts]))
-
-    def _places(self, reading: Portion) -> torch.Tensor:
-        parts = [np.arange(job.computed, job.computed + count) for job, count in reading]
-        return self._tensor(np.concatenate([np.empty(0, np.int64), *parts]))
-
-    def _wanted(self, rows: int, reading: Portion) -> int | torch.Tensor:
+    def _wanted(self, rows: int, reading: Portion) -> torch.Tensor:
         """Whose logits are needed: all that write, and what predicts tokens to be rated."""
-        if not reading:
-            return 0
         parts, end = [np.arange(rows)], rows
         for job, count in reading:
             end += count
             parts.append(np.arange(end - scores_in(job, count), end))
-        return self._tensor(np.concatenate(parts))
+        return self._tensor(parts)
 
     def _rate(self, reading: Portion, logits: torch.Tensor) -> None:
         """Note what was computed, and the scores that fell out."""
@@ -138,24 +142,26 @@ class PackedForward:
             if isinstance(job, ScoreJob) and len(part):
                 job.logprobs.append(part)
 
-    def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
-        return torch.from_numpy(array.astype(np.int64)).to(self._store.shape.device)
+    def _tensor(self, parts: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
+        joined = np.concatenate(parts).astype(np.int64)
+        return torch.from_numpy(joined).to(self._store.shape.device)
 
 
 class _Packed(Cache):  # type: ignore[misc]
     """A step's keys and values: takes in each layer's new ones, then attends to all."""
 
-    def __init__(
-        self, store: KvStore, shelves: Sequence[Shelf], reading: Portion, fresh: torch.Tensor
-    ) -> None:
+    def __init__(self, store: KvStore, shelves: Sequence[Shelf]) -> None:
         super().__init__(layers=[])
         self._store = store
-        self._fresh = fresh
         self._shelves = [_ShelfView(shelf) for shelf in shelves]
-        self._reading = [_ReadView(store, job.slots, count) for job, count in reading]
-        self._rows = sum(view.rows for view in self._shelves)
-        self._new = self._layer_keys = self._layer_values = torch.empty(0)
+        self._reading: list[_ReadView] = []
+        self._fresh: slice | torch.Tensor = slice(0)
         self._layer = 0
+
+    def read(self, reading: Portion, fresh: slice | torch.Tensor) -> None:
+        """Have the tokens of `reading` behind the others; their KV goes to `fresh`."""
+        self._reading = [_ReadView(self._store, job.slots, count) for job, count in reading]
+        self._fresh = fresh
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
@@ -169,8 +175,8 @@ class _Packed(Cache):  # type: ignore[misc]
             view.new_values[layer].copy_(each_values[at : at + view.rows])
             at += view.rows
         if self._reading:
-            self._store.keys[layer].index_copy_(0, self._fresh, each_keys[at:])
-            self._store.values[layer].index_copy_(0, self._fresh, each_values[at:])
+            self._store.keys[layer][self._fresh] = each_keys[at:]
+            self._store.values[layer][self._fresh] = each_values[at:]
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -221,11 +227,7 @@ class _ReadView:
         self._store = store
         shape = store.shape
         known = len(slots) - count
-        first = int(slots[0])
-        self._run = None
-        if np.array_equal(slots, np.arange(first, first + len(slots))):
-            self._run = slice(first, first + len(slots))
-        self._slots = torch.from_numpy(slots).to(shape.device)
+        self._places = store.places(slots)
         self._mask = None
         if known:
             lowest = torch.finfo(shape.dtype).min
@@ -244,8 +246,7 @@ class _ReadView:
 
     def _all(self, pool: torch.Tensor, heads: int) -> torch.Tensor:
         """`[1, heads, tokens, dim]`, without a copy where the slots are consecutive."""
-        some = pool.index_select(0, self._slots) if self._run is None else pool[self._run]
-        some = some.transpose(0, 1)
+        some = pool[self._places].transpose(0, 1)
         if some.shape[0] != heads:
             some = some.repeat_interleave(heads // some.shape[0], 0)
         return some[None]

@@ -79,7 +79,7 @@ class PaddedForward:
 
         So the last columns of the output are those that scores need, whatever the lengths.
         """
-        fresh = self._tensor(take_slots(self._store, reading))
+        fresh = take_slots(self._store, reading)
         wanted = [scores_in(job, count) for job, count in reading]
         logits = self._model.logits(
             *_aligned(reading, self._store),
@@ -91,9 +91,6 @@ class PaddedForward:
             if isinstance(job, ScoreJob) and scores:
                 rated = logprobs(logits[row, -scores:], rated_by(job, job.computed, scores))
                 job.logprobs.append(rated)
-
-    def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._store.shape.device)
 
 
 def _aligned(reading: Portion, store: KvStore) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,7 +116,7 @@ def _aligned(reading: Portion, store: KvStore) -> tuple[torch.Tensor, torch.Tens
 class _ReadingCache(Cache):  # type: ignore[misc]
     """Hands each layer the stored prefixes before the new keys, and stores the new ones."""
 
-    def __init__(self, store: KvStore, reading: Portion, fresh: torch.Tensor) -> None:
+    def __init__(self, store: KvStore, reading: Portion, fresh: slice | torch.Tensor) -> None:
         super().__init__(layers=[])
         width = max(count for _, count in reading)
         depth = max(job.computed for job, _ in reading)
@@ -146,7 +143,7 @@ class _ReadingCache(Cache):  # type: ignore[misc]
         return self._prefix.shape[1]
 
     def _join(self, pool: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        pool.index_copy_(0, self._fresh, new.transpose(1, 2).flatten(0, 1)[self._real])
+        pool[self._fresh] = new.transpose(1, 2).flatten(0, 1)[self._real]
         stored = pool.index_select(0, self._prefix.flatten())
         stored = stored.view(*self._prefix.shape, *pool.shape[1:])
         return torch.cat([stored.transpose(1, 2), new], dim=2)

@@ -46,7 +46,7 @@ class Sampler:
     def draw(self, logits: torch.Tensor, uniform: Sequence[float]) -> torch.Tensor:
         """Ids `[rows]` from logits `[rows, vocabulary]`.
 
-        Where a row is not finite, the id is -1.
+        Where the numbers of a drawn row are not finite, its id is the size of the vocabulary.
         """
         if self._all_greedy:
             return logits.argmax(-1)
@@ -56,7 +56,6 @@ class Sampler:
         summed = probability.cumsum(-1, dtype=torch.float64)
         point = torch.tensor(uniform, dtype=torch.float64, device=self._device)[:, None]
         ids = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0]
-        ids = torch.where(ids == logits.shape[-1], -1, ids)
         if self._greedy is None:
             return ids
         return torch.where(self._greedy, logits.argmax(-1), ids)

@@ -1,7 +1,7 @@
 """Sequences being written whose lengths are alike: their KV side by side.
 
 All rows end in the same column and grow by one column a step: new keys are written by one slice,
-a step copies no KV, and a row's mask never changes while it stays. A row that joins is copied in
+a step copies no KV, and a row's mask does not change while it stays. A row that joins is copied in
 from the store, one that leaves gives back what it added.
 """
 
@@ -17,6 +17,8 @@ from services.engines.prefix_tree import Slots
 class Shelf:
     """Rows of at most `limit` tokens; row `i` is `jobs[i]`, in the columns `[begin, end)`.
 
+    `start` is the first column that any row fills.
+
     `keys` and `values` are `[layers, rows, heads, columns, dim]`; `mask`, `[rows, 1, 1, columns]`,
     is added to attention scores.
     """
@@ -24,17 +26,14 @@ class Shelf:
     def __init__(self, store: KvStore, limit: int) -> None:
         self.limit = limit
         self.jobs: list[GenerateJob] = []
-        self.end = 0
+        # A row of any length fits before this column; half as many again lie behind it, and once
+        # in so many steps all rows are moved back.
+        self.end = limit
+        self.start = limit
         self._store = store
         self._begin: list[int] = []
-        # Half as many columns again: rows move back to the left once in so many steps.
         self._columns = limit + max(limit // 2, 16)
         self._allocate(0)
-
-    @property
-    def start(self) -> int:
-        """The first column that any row fills."""
-        return min(self._begin, default=self.end)
 
     def lengths(self) -> list[int]:
         """Tokens of each row that have KV here."""
@@ -42,12 +41,9 @@ class Shelf:
 
     def join(self, job: GenerateJob) -> None:
         """Add a row; all but the last of the job's ids have KV in the store."""
-        slots = torch.from_numpy(job.slots).to(self._store.shape.device)
-        self._add(
-            job,
-            self._store.keys.index_select(1, slots).transpose(1, 2),
-            self._store.values.index_select(1, slots).transpose(1, 2),
-        )
+        at = self._store.places(job.slots)
+        keys, values = self._store.keys[:, at], self._store.values[:, at]
+        self._add(job, keys.transpose(1, 2), values.transpose(1, 2))
 
     def take_over(self, other: Shelf, row: int) -> None:
         """Add a row of another shelf, which loses it."""
@@ -59,30 +55,26 @@ class Shelf:
         """Remove a row, storing the KV of its last `len(slots)` tokens at `slots`."""
         row = self.jobs.index(job)
         if len(slots):
-            at = torch.from_numpy(slots).to(self._store.shape.device)
-            columns = slice(self.end - len(slots), self.end)
-            for mine, stored in self._beside_store():
-                stored.index_copy_(1, at, mine[:, row, :, columns].transpose(1, 2))
+            at, columns = self._store.places(slots), slice(self.end - len(slots), self.end)
+            self._store.keys[:, at] = self.keys[:, row, :, columns].transpose(1, 2)
+            self._store.values[:, at] = self.values[:, row, :, columns].transpose(1, 2)
         self._drop(row)
 
     def make_column(self) -> None:
         """Have a free column at `end`."""
         if self.end == self._columns:
-            self._move(self.end - self.start)
+            self._move_back()
 
     def _add(self, job: GenerateJob, keys: torch.Tensor, values: torch.Tensor) -> None:
         length, row = keys.shape[2], len(self.jobs)
         if row == self.keys.shape[1]:
             self._allocate(row + 1 + row // 4)
-        if not self.jobs:
-            self.end = length
-        elif length > self.end:
-            self._move(length)
         columns = slice(self.end - length, self.end)
         self.keys[:, row, :, columns] = keys
         self.values[:, row, :, columns] = values
         self.jobs.append(job)
         self._begin.append(columns.start)
+        self.start = min(self._begin)
         self._show(row)
 
     def _drop(self, row: int) -> None:
@@ -96,17 +88,18 @@ class Shelf:
             self._show(row)
         self.jobs.pop()
         self._begin.pop()
+        self.start = min(self._begin, default=self.end)
         if not self.jobs:
             self._allocate(0)
 
-    def _move(self, end: int) -> None:
-        """Shift all rows so that they end in column `end`."""
-        count, shift = len(self.jobs), end - self.end
+    def _move_back(self) -> None:
+        """Shift all rows to the left, so that they end where rows begin to be written."""
+        count, shift = len(self.jobs), self.limit - self.end
         before = slice(self.start, self.end)
-        after = slice(before.start + shift, end)
+        after = slice(before.start + shift, self.limit)
         for mine in (self.keys, self.values):
             mine[:, :count, :, after] = mine[:, :count, :, before].clone()
-        self.end = end
+        self.start, self.end = after.start, after.stop
         for row in range(count):
             self._begin[row] += shift
             self._show(row)
@@ -131,6 +124,3 @@ class Shelf:
         self.keys: torch.Tensor = keys
         self.values: torch.Tensor = values
         self.mask: torch.Tensor = mask
-
-    def _beside_store(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        return (self.keys, self._store.keys), (self.values, self._store.values)
