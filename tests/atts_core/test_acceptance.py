@@ -34,7 +34,7 @@ def test_with_no_scores_the_decision_is_a_coin_with_the_rate() -> None:
 
 
 def test_a_poor_segment_is_taken_over_and_a_good_one_is_not() -> None:
-    gate = gate_of()
+    gate = gate_of(**NO_FEEDBACK)
     for i in range(20):
         decide(gate, 1.0 + i / 100, coin=(i * 0.618) % 1)
     assert decide(gate, 9.0).taken_over
