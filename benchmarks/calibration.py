@@ -241,8 +241,10 @@ def draw_sweep(result: dict[str, Any], path: Path) -> None:
             panels[0][column].plot(
                 at, [row[kind] for row in result[rows]], marker=".", label=kind.replace("_", " ")
             )
-        for kind in ("overlap", "auroc"):
-            panels[1][column].plot(at, [row[kind] for row in result[rows]], marker=".", label=kind)
+        for kind, colour in (("overlap", "C4"), ("auroc", "C5")):
+            panels[1][column].plot(
+                at, [row[kind] for row in result[rows]], marker=".", label=kind, color=colour
+            )
         panels[1][column].set_xlabel(label)
         panels[1][column].set_xticks(at, [f"{row[name]:g}" for row in result[rows]])
     panels[0][0].set(ylabel="largest deviation from the rate", ylim=(0, 0.2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -135,10 +136,8 @@ def _shown(value: float | None) -> str:
 
 def _require_plotting(path: Path) -> None:
     """Refuse before the work what could not be drawn after it."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise BadInput("--plot needs matplotlib: pip install 'atts[plots]'", field="plot") from None
+    if find_spec("matplotlib") is None:
+        raise BadInput("--plot needs matplotlib: pip install 'atts[plots]'", field="plot")
     if path.suffix != ".png":
         raise BadInput(f"--plot: found {path}; a name that ends in .png is needed", field="plot")
     if not os.access(path.parent, os.W_OK):
@@ -154,6 +153,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     turn, question, window = figure.subplots(1, 3, sharey=True)
     turn.bar([r["turn"] for r in found["by_turn"]], [r["rate"] for r in found["by_turn"]])
     turn.set(xlabel="turn", ylabel="takeover rate", ylim=(0, 1))
+    turn.xaxis.get_major_locator().set_params(integer=True)
     sizes = [math.sqrt(r["n"]) * 3 for r in found["by_question"]]
     question.scatter(
         range(len(sizes)), [r["rate"] for r in found["by_question"]], s=sizes, alpha=0.6

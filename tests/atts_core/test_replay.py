@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from atts_core.calibration.settings import CalibrationSettings, CoverageName
 from atts_core.calibration.synthetic import RECIPES, Recipe, synthetic
-from atts_core.calibration.traces import Trace, TracedCandidate, TracedTurn
+from atts_core.calibration.traces import (
+    Trace,
+    TracedCandidate,
+    TracedTurn,
+    TraceWriter,
+    as_record,
+)
+from atts_core.errors import BadInput
 from atts_core.replay import Order, Step, arrival, replay, report
 from atts_core.types import Score
+from services.commands.replay import replay as command_replay
 
 TRACE = synthetic(Recipe(questions=12, candidates=8, turns=6), 1)
 SETTINGS = CalibrationSettings()
@@ -141,3 +153,71 @@ def test_adaptive_is_far_more_even_than_a_fixed_bank_and_nearly_as_selective() -
     assert ours["window_max_abs_deviation"] < 0.05 < published["window_max_abs_deviation"]
     assert ours["overlap"] > published["overlap"]
     assert ours["auroc"] > 0.9
+
+
+# -------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    path = tmp_path / "run.jsonl.gz"
+    with TraceWriter(path) as writer:
+        for candidate in TRACE.candidates:
+            writer.write(as_record(candidate))
+    return path
+
+
+def command(*words: object) -> Result:
+    app = typer.Typer()
+    app.command()(command_replay)
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_the_command_prints_the_agreed_fields(recorded: Path) -> None:
+    first = command(recorded, "--json", "--order", "interleaved", "--seed", 2)
+    again = command(recorded, "--json", "--order", "interleaved", "--seed", 2)
+    found = json.loads(first.stdout)
+    assert set(found) >= {
+        "decisions",
+        "overall",
+        "turn_max_abs_deviation",
+        "question_max_abs_deviation",
+        "window_max_abs_deviation",
+        "first_100",
+        "overlap",
+        "auroc",
+        "by_turn",
+    }
+    assert set(found["by_turn"][0]) == {"turn", "n", "rate"}
+    for name in ("seconds", "decisions_per_second"):
+        found.pop(name)
+    assert found.items() <= json.loads(again.stdout).items()
+
+
+def test_the_command_prints_a_table_and_draws(recorded: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "rates.png"
+    result = command(recorded, "--plot", plot, "--takeover-rate", 0.2)
+    assert "nominal takeover rate 0.2" in result.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--takeover-rate", 1], "between 0 and 1"),
+        (["--coverage", "published"], "--calibration"),
+        (["--feedback", 50], "overall_step"),
+        (["--plot", "rates.jpg"], ".png"),
+        (["--plot", "/nowhere/rates.png"], "cannot be written"),
+        (["--calibration", "none.npy"], "cannot be read"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be(recorded: Path, words: list[object], says: str) -> None:
+    error = command(recorded, *words).exception
+    assert isinstance(error, BadInput)
+    assert says in error.message
+
+
+def test_no_feedback_is_pure_conformal(recorded: Path) -> None:
+    assert command(recorded, "--feedback", 0, "--json").exit_code == 0
