@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -49,14 +50,17 @@ class Recipe:
     width: int
     heads: int
     intermediate: int
-    steps: int
     stages: tuple[Stage, ...]
-    warmup: int = 100
-    decay_share: float = 0.2
+    rate: tuple[tuple[int, float], ...]
+    """(step, share of the full learning rate), straight lines between; the last step ends it."""
     matrix_lr: float = 0.02
     vector_lr: float = 0.004
     weight_decay: float = 0.02
-    temperature: float = 0.4
+    temperature: float = 0.3
+
+    @property
+    def steps(self) -> int:
+        return self.rate[-1][0]
 
 
 def _curriculum(short_until: int, long_tokens: int) -> tuple[Stage, ...]:
@@ -69,8 +73,22 @@ def _curriculum(short_until: int, long_tokens: int) -> tuple[Stage, ...]:
 
 
 RECIPES = {
-    "draft": Recipe(2, 64, 2, 176, steps=1600, stages=_curriculum(1000, 6144)),
-    "target": Recipe(8, 128, 4, 320, steps=4000, stages=_curriculum(600, 4096), decay_share=0.6),
+    "draft": Recipe(
+        layers=2,
+        width=64,
+        heads=2,
+        intermediate=176,
+        stages=_curriculum(1000, 6144),
+        rate=((0, 0.0), (100, 1.0), (1280, 1.0), (1600, 0.0)),
+    ),
+    "target": Recipe(
+        layers=8,
+        width=128,
+        heads=4,
+        intermediate=320,
+        stages=_curriculum(600, 4096),
+        rate=((0, 0.0), (100, 1.0), (1600, 1.0), (2600, 0.58), (3100, 0.476), (5000, 0.0)),
+    ),
 }
 
 
@@ -209,9 +227,9 @@ class Run:
 
 
 def rate_share(recipe: Recipe, step: int) -> float:
-    """The share of the full learning rate at a step."""
-    decay = recipe.steps * recipe.decay_share
-    return min(1.0, (step + 1) / recipe.warmup, max(0.0, (recipe.steps - step) / decay))
+    """The share of the full learning rate at a step, which counts from 0."""
+    steps, shares = zip(*recipe.rate, strict=True)
+    return float(np.interp(step + 1, steps, shares))
 
 
 def train(run: Run, folder: Path, save_every: int = 100) -> None:
@@ -253,7 +271,8 @@ def main(arguments: list[str]) -> None:
         torch.set_num_threads(options.threads)
     recipe = RECIPES[options.model]
     if options.steps:
-        recipe = replace(recipe, steps=options.steps)
+        share = options.steps / recipe.steps
+        recipe = replace(recipe, rate=tuple((round(at * share), lr) for at, lr in recipe.rate))
     run = Run(recipe, options.seed, options.device)
     train(run, options.checkpoints or Path("checkpoints") / options.model)
     run.export(options.export or HERE / options.model)

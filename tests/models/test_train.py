@@ -14,9 +14,8 @@ TINY = Recipe(
     width=16,
     heads=2,
     intermediate=32,
-    steps=4,
     stages=(Stage(2, (1, 2), 512, Noise()), Stage(10**9, (1, 3), 800, Noise())),
-    warmup=2,
+    rate=((0, 0.0), (2, 1.0), (4, 0.0)),
 )
 
 
@@ -56,17 +55,18 @@ def test_batches_are_of_about_the_asked_size_and_the_same_from_any_start():
 
 
 def test_loss_falls_within_a_few_steps():
-    run = Run(replace(TINY, steps=40, warmup=5), seed=3, device="cpu")
+    run = Run(replace(TINY, rate=((0, 0.0), (5, 1.0), (32, 1.0), (40, 0.0))), seed=3, device="cpu")
     losses = [run.advance(documents) for documents in itertools.islice(batches(TINY, 3, 0), 40)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
-def test_learning_rate_warms_up_stays_and_falls_to_zero():
-    recipe = replace(TINY, steps=1000, warmup=100, decay_share=0.2)
+def test_learning_rate_follows_its_straight_lines_to_zero():
+    recipe = replace(TINY, rate=((0, 0.0), (100, 1.0), (800, 1.0), (1000, 0.0)))
     assert rate_share(recipe, 0) == pytest.approx(0.01)
     assert rate_share(recipe, 500) == 1.0
-    assert rate_share(recipe, 900) == pytest.approx(0.5)
-    assert rate_share(recipe, 1000) == 0.0
+    assert rate_share(recipe, 899) == pytest.approx(0.5)
+    assert rate_share(recipe, 999) == 0.0
+    assert recipe.steps == 1000
 
 
 def test_orthogonalized_matrices_have_singular_values_near_one():
