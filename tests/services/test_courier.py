@@ -21,7 +21,8 @@ from services.store import scores
 from services.store.exchange import Cursor, Exchange
 
 PAIR = PairKey("draft", "target", "template")
-QUICK = StoreSettings(url="memory", refresh_seconds=0.01, timeout_seconds=0.2, backoff_seconds=0.02)
+QUICK = StoreSettings(url="memory", refresh_seconds=0.01, timeout_seconds=30, backoff_seconds=0.02)
+IMPATIENT = QUICK.model_copy(update={"timeout_seconds": 0.2})
 
 
 def gate(origin: str, **settings: int) -> Gate:
@@ -64,7 +65,7 @@ class Line:
 
     async def next_answer(self) -> None:
         self.answered.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.answered.wait()
 
 
@@ -147,8 +148,8 @@ async def test_a_store_that_never_answers_delays_a_start_and_an_end_by_the_timeo
 ) -> None:
     line.silent = True
     router = gate("a")
-    courier = Courier(router, line, QUICK)
-    async with asyncio.timeout(5 * QUICK.timeout_seconds):
+    courier = Courier(router, line, IMPATIENT)
+    async with asyncio.timeout(10):
         async with courier.running():
             assert courier.state() == {
                 "snapshot_age_seconds": None,
