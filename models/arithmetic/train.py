@@ -56,7 +56,7 @@ class Recipe:
     matrix_lr: float = 0.02
     vector_lr: float = 0.004
     weight_decay: float = 0.02
-    temperature: float = 0.3
+    temperature: float = 0.4
 
     @property
     def steps(self) -> int:
