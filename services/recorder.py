@@ -6,23 +6,21 @@ the run's policy, seed, rate and coverage, and each turn's decision with all it 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import Any
 
 from atts_core import events
-from atts_core.calibration.traces import VERSION
+from atts_core.calibration.traces import VERSION, TraceWriter
 from atts_core.errors import BadInput
 from atts_core.settings import Method
 
@@ -30,8 +28,6 @@ log = logging.getLogger(__name__)
 
 WAITING = 1_000
 """Records that wait for the disk at most; what comes then is dropped, never waited for."""
-GZIP = 31
-"""zlib's window bits for a gzip header."""
 LARGEST_NLL = 700.0
 """Nats a token; a higher one has no perplexity that a float can hold."""
 
@@ -99,24 +95,19 @@ class Recorder:
         try:
             # No file before the first record: a router that is asked nothing leaves none.
             if record is not None:
-                with self.path.open("xb") as file:
-                    self._write_into(file, record)
+                with TraceWriter(self.path) as trace:
+                    self._write_into(trace, record)
         except OSError as error:
             self.error = f"nothing is recorded any more: {error.strerror}"
             self._drop(self.error)
             while self._queue.get() is not None:
                 self._drop(self.error)
 
-    def _write_into(self, file: BinaryIO, record: dict[str, Any] | None) -> None:
-        stream = zlib.compressobj(wbits=GZIP)
+    def _write_into(self, trace: TraceWriter, record: dict[str, Any] | None) -> None:
         while record is not None:
-            line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-            file.write(stream.compress(line.encode(errors="replace")))
-            file.write(stream.flush(zlib.Z_SYNC_FLUSH))
-            file.flush()
+            trace.write(record)
             self.written += 1
             record = self._queue.get()
-        file.write(stream.flush(zlib.Z_FINISH))
 
     def state(self) -> dict[str, Any]:
         """What was kept, for the calibration report."""
@@ -173,7 +164,7 @@ class RunRecord:
         self._run = {
             "policy": method.policy,
             "seed": seed,
-            "takeover_rate": method.takeover_rate,
+            "takeover_rate": method.rate,
             "coverage": method.coverage or coverage,
             "on_rejection": method.on_rejection,
         }

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from services.commands.bench_calibration import bench_calibration
+
 app = typer.Typer(
     help="Measure this machine: policies, engines, calibration.", no_args_is_help=True
 )
+
+
+app.command("calibration")(bench_calibration)
 
 
 @app.command("main")
