@@ -53,27 +53,28 @@ class RouterSide:
         await self._life.aclose()
         return len(self.gate.pending().records)
 
-    async def decide(self, count: int, pause: float) -> list[tuple[float, float]]:
+    async def decide(self, count: int, pause: float) -> list[tuple[float, float, float]]:
         """`count` decisions by concurrent candidates that each wait `pause` seconds in between.
 
         For each, in seconds: the processor's time it took (what other processes take of the
-        machine is not in it), and how much later than asked its candidate was woken, which is how
-        long everything else, the courier too, kept it from deciding.
+        machine is not in it); how much later than asked its candidate was woken; and how much of
+        its wait this thread worked, for other candidates and the courier. Lateness beyond that is
+        the machine's.
         """
-        took: list[tuple[float, float]] = []
+        took: list[tuple[float, float, float]] = []
         draw = random.Random(count)
 
         async def candidate(index: int, share: int) -> None:
             for turn in range(share):
-                asked = perf_counter()
+                asked, worked = perf_counter(), thread_time()
                 await asyncio.sleep(pause)
-                late = perf_counter() - asked - pause
+                late, busy = perf_counter() - asked - pause, thread_time() - worked
                 score = Score(nll_sum=draw.expovariate(1), tokens=1)
                 began = thread_time()
                 self.gate.decide(
                     score, question=f"{index}", turn=turn % 15, coin=draw.random(), rate=0.4
                 )
-                took.append((thread_time() - began, late))
+                took.append((thread_time() - began, late, busy))
 
         shares = [count // CANDIDATES + (i < count % CANDIDATES) for i in range(CANDIDATES)]
         async with asyncio.TaskGroup() as group:

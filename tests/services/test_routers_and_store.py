@@ -83,9 +83,12 @@ class System:
         return found
 
 
-def tell(what: str, took: list[tuple[float, float]]) -> None:
-    """Percentiles in microseconds: of the decision, and of its candidate's wait beyond its own."""
-    for name, values in zip(("decision", "delay"), zip(*took, strict=True), strict=True):
+MEASURED = ("decision", "lateness of its candidate", "own work meanwhile")
+
+
+def tell(what: str, took: list[tuple[float, float, float]]) -> None:
+    """Percentiles in microseconds of what `RouterSide.decide` measures."""
+    for name, values in zip(MEASURED, zip(*took, strict=True), strict=True):
         cuts = statistics.quantiles(values, n=1000)
         p50, p99, p999 = (cuts[at] * 1e6 for at in (499, 989, 998))
         print(f"{what}, {len(values)} × {name}: p50 {p50:.0f} p99 {p99:.0f} p99.9 {p999:.0f} µs")
@@ -96,7 +99,7 @@ def exchange_under_load(url: str, count: int, deaths: int) -> None:
     system = System(url, "ab")
     assert system.both("start") == [0, 0]
     before = list(chain(*system.both("decide", count, PAUSE)))
-    during: list[tuple[float, float]] = []
+    during: list[tuple[float, float, float]] = []
     with ThreadPoolExecutor(1) as pool:
         for _ in range(deaths):
             deciding = pool.submit(system.both, "decide", count, PAUSE)
