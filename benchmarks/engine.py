@@ -45,8 +45,8 @@ class Subject:
     engine: TransformersEngine
     random: np.random.Generator
 
-    def ids(self, count: int) -> Ids:
-        return as_ids(self.random.integers(0, self.loaded.vocabulary_size, count))
+    def ids(self, count: int | np.integer[Any]) -> Ids:
+        return self.random.integers(0, self.loaded.vocabulary_size, count, dtype=np.int32)
 
     def rows(self, count: int) -> torch.Tensor:
         ids = self.random.integers(0, self.loaded.vocabulary_size, (count, PROMPT))
@@ -98,9 +98,7 @@ async def _engine_speed(subject: Subject, clients: int, seconds: float) -> float
     engine = subject.engine
     running = [asyncio.create_task(_client(subject, i)) for i in range(clients)]
     try:
-        while engine.status()["running"] < clients:
-            await asyncio.sleep(0.01)
-        # Until the clients have drifted apart: their first requests end at random times.
+        # Until all run and have drifted apart: their first requests end at random times.
         await asyncio.sleep(seconds / 2)
         first, begun = engine.status()["written_tokens"], perf_counter()
         await asyncio.sleep(seconds)
@@ -114,9 +112,9 @@ async def _engine_speed(subject: Subject, clients: int, seconds: float) -> float
 
 async def _client(subject: Subject, name: int) -> None:
     while True:
-        low, high = subject.random.integers(1, 2 * PROMPT), subject.random.integers(1, 2 * WRITTEN)
+        low, high = (int(subject.random.integers(1, 2 * most)) for most in (PROMPT, WRITTEN))
         await subject.engine.generate(
-            Generate(str(name), History(subject.ids(low)), int(high), SAMPLING, seed=int(high))
+            Generate(str(name), History(subject.ids(low)), high, SAMPLING, seed=high)
         )
 
 
@@ -202,13 +200,13 @@ async def _generating(
     speeds: list[tuple[float, float, float]] = []
     for _ in range(rounds + 1):
         engine = await _engine_speed(subject, rows, seconds)
-        speeds.append(
-            (engine, _speed(plain_loop, subject, rows), _speed(generate, subject, rows))
-        )
+        speeds.append((engine, _speed(plain_loop, subject, rows), _speed(generate, subject, rows)))
     engine_speeds, loop_speeds, generate_speeds = zip(*speeds[1:], strict=True)  # one to warm up
     return {
         "vs_loop": _spread([e / p for e, p in zip(engine_speeds, loop_speeds, strict=True)]),
-        "vs_generate": _spread([e / g for e, g in zip(engine_speeds, generate_speeds, strict=True)]),
+        "vs_generate": _spread(
+            [e / g for e, g in zip(engine_speeds, generate_speeds, strict=True)]
+        ),
         "engine": _spread(engine_speeds),
         "loop": _spread(loop_speeds),
         "generate": _spread(generate_speeds),
@@ -225,7 +223,9 @@ async def _rating(subject: Subject, rounds: int) -> dict[str, dict[str, float]]:
             for length in HISTORIES
         ]
         anew = await _rating_seconds(subject, min(HISTORIES[-1], longest), cached=False, times=3)
-        for key, value in zip(found, (none, some, many, anew, some / none, anew / many), strict=True):
+        for key, value in zip(
+            found, (none, some, many, anew, some / none, anew / many), strict=True
+        ):
             found[key].append(value)
     return {key: _spread(values) for key, values in found.items()}
 
@@ -237,7 +237,15 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def show(report: dict[str, Any], console: Console) -> None:
     """Print the report as two tables."""
     table = Table(title="Writing, tokens a second: median of the rounds (least … largest)")
-    for column in ("model", "running", "engine", "plain loop", "generate", "vs loop", "vs generate"):
+    for column in (
+        "model",
+        "running",
+        "engine",
+        "plain loop",
+        "generate",
+        "vs loop",
+        "vs generate",
+    ):
         table.add_column(column, justify="right")
     for role, model in report["models"].items():
         for rows, found in model["generate"].items():

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from services.commands.bench_calibration import bench_calibration
+from services.commands.bench_engine import bench_engine
 
 app = typer.Typer(
     help="Measure this machine: policies, engines, calibration.", no_args_is_help=True
@@ -15,6 +16,7 @@ app = typer.Typer(
 
 
 app.command("calibration")(bench_calibration)
+app.command("engine")(bench_engine)
 
 
 @app.command("main")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from atts_core.errors import BadInput
 from services.engines.kv_store import KvShape
@@ -16,6 +17,9 @@ from services.engines.settings import EngineSettings
 
 _SMALL = 100_000_000
 """Parameters below which one CPU thread is faster than several: the operations are too short."""
+
+_BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+"""What transformers raises for a folder or a name that is no model."""
 
 
 class CausalModel:
@@ -94,7 +98,7 @@ def load(settings: EngineSettings) -> Checkpoint:
     Raises BadInput, in one line, for a folder that is missing or broken and for models whose
     layers keep anything but keys and values.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -104,19 +108,37 @@ def load(settings: EngineSettings) -> Checkpoint:
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.model, **where)
+        tokenizer = _tokenizer(settings.model, where)
         model, report = AutoModelForCausalLM.from_pretrained(
             settings.model,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             output_loading_info=True,
             **where,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+    except _BROKEN as error:
         raise _unusable(settings.model, str(error) or type(error).__name__) from None
     if report["missing_keys"]:
         raise _unusable(settings.model, f"no weights for {sorted(report['missing_keys'])[0]}")
     model.to(device).eval().requires_grad_(False)
     return _examine(settings, model, tokenizer, device)
+
+
+def _tokenizer(model: str, where: dict[str, Any]) -> Any:
+    """The tokenizer that comes with the model.
+
+    AutoTokenizer may put the pre-tokenizer of the model's family in place of what tokenizer.json
+    says, without a word; where there is such a file, it is taken as it is.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if where:
+        written = (Path(model) / "tokenizer.json").is_file()
+    else:
+        AutoTokenizer.from_pretrained(model)  # fetches it
+        written = isinstance(try_to_load_from_cache(model, "tokenizer.json"), str)
+    kind = PreTrainedTokenizerFast if written else AutoTokenizer
+    return kind.from_pretrained(model, **where)
 
 
 def _examine(

@@ -104,7 +104,7 @@ class TextCodec:
         """An ordinary token to decode others behind, as if they stood within a text."""
         for i in range(self._tokenizer.get_vocab_size()):
             piece = self._tokenizer.id_to_token(i)
-            if piece is None or _FALLBACK.fullmatch(piece):
+            if piece is None or piece.startswith("<"):  # a byte, a control token, the unknown
                 continue
             text = self._decode([i])
             if text and text.strip() == text and text.isascii() and text.isprintable():
