@@ -26,8 +26,7 @@ def prompt(problem: Problem) -> list[int]:
 
 
 def text_of(ids: Sequence[int]) -> str:
-    text: str = _DECODER.decode(list(ids), skip_special_tokens=True)
-    return text
+    return str(_DECODER.decode(list(ids), skip_special_tokens=True))
 
 
 def solved(problems: Sequence[Problem], chains: Sequence[list[int]]) -> Share:
@@ -113,10 +112,13 @@ def score(target: Writer, problems: Sequence[Problem], chains: Sequence[list[int
     return found
 
 
-def rework(target: Writer, chains: Sequence[Scored], right: bool, seed: int) -> tuple[Share, Share]:
+def rework(
+    target: Writer, chains: Sequence[Scored], seed: int, *, right: bool, cut: bool = False
+) -> tuple[Share, Share]:
     """After a draft's segment and the cue: the reworked line is right; the next one is too.
 
-    The segment is a chain's first wrong one, or a random one before that.
+    The segment is a chain's first wrong one, or a random one before that; `cut` ends it early,
+    as a segment ends that has used up its tokens.
     """
     rng = random.Random(seed)
     problems: list[Problem] = []
@@ -127,8 +129,12 @@ def rework(target: Writer, chains: Sequence[Scored], right: bool, seed: int) -> 
         if first == (0 if right else len(verdicts)):
             continue
         last = rng.randrange(first) if right else first
+        segment = chain.segments[last]
+        if cut:
+            segment = segment[: rng.randint(1, len(segment) - 1)]
+        before = [token for each in chain.segments[:last] for token in each]
         problems.append(chain.problem)
-        cued.append([i for segment in chain.segments[: last + 1] for i in segment] + _CUE_IDS)
+        cued.append(before + segment + _CUE_IDS)
     prefixes = [prompt(problem) + ids for problem, ids in zip(problems, cued, strict=True)]
     lines = target.next_lines(prefixes, seed)
     longer = [prefix + line for prefix, line in zip(prefixes, lines, strict=True)]

@@ -60,8 +60,8 @@ def discrimination(scored: Sequence[Scored]) -> Table:
 def corrections(target: Writer, scored: Sequence[Scored], seed: int) -> Table:
     """What the target writes behind a segment and the cue."""
     table: Table = {}
-    for right, word in ((False, "wrong"), (True, "right")):
-        line, both = rework(target, scored, right, seed)
+    for right, cut, word in ((False, False, "wrong"), (True, False, "right"), (True, True, "cut")):
+        line, both = rework(target, scored, seed, right=right, cut=cut)
         table[f"after a {word} segment and the cue, line right"] = str(line)
         table[f"after a {word} segment and the cue, next line right too"] = str(both)
     return table

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -107,13 +107,12 @@ def build(recipe: Recipe, seed: int) -> LlamaForCausalLM:
         pad_token_id=tokenizer.PAD_ID,
         bos_token_id=None,
         eos_token_id=tokenizer.END_ID,
-        attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config)
-    torch.nn.init.normal_(model.model.embed_tokens.weight, std=0.05)
+    nn.init.normal_(model.model.embed_tokens.weight, std=0.05)
     for name, matrix in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
-            torch.nn.init.zeros_(matrix)
+            nn.init.zeros_(matrix)
     return model
 
 
@@ -165,7 +164,8 @@ class Run:
 
     def __init__(self, recipe: Recipe, seed: int, device: str):
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.model = build(recipe, seed).to(device)
+        self.model = build(recipe, seed)
+        nn.Module.to(self.model, device)
         matrices = [p for n, p in self.model.named_parameters() if "proj" in n]
         vectors = [p for n, p in self.model.named_parameters() if "proj" not in n]
         self.optimizers = (
@@ -179,7 +179,7 @@ class Run:
         share = rate_share(self.recipe, self.step)
         loss = loss_of(self.model, documents, self.device)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer, lr in zip(
             self.optimizers, (self.recipe.matrix_lr, self.recipe.vector_lr), strict=True
         ):
@@ -222,7 +222,8 @@ class Run:
             eos_token_id=tokenizer.END_ID,
             pad_token_id=tokenizer.PAD_ID,
         )
-        model.to(torch.bfloat16).save_pretrained(str(folder))
+        nn.Module.to(model, torch.bfloat16)
+        model.save_pretrained(str(folder))
         tokenizer.save(folder)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from services import serve_config
+
 
 def bench_engine(
     json_: Annotated[
@@ -16,7 +18,8 @@ def bench_engine(
     """Tokens a second at 1, 16 and 64 requests, and the cost of a score by history, as ratios."""
     from benchmarks import engine
 
-    report = engine.run()
+    settings = serve_config.load(serve_config.LOCAL).settings
+    report = engine.run(settings.draft.model, settings.target.model)
     if json_:
         print(engine.as_json(report))
     else:
