@@ -217,9 +217,14 @@ class Gate:
         self._banks.fixed = bank
 
     def reset(self) -> None:
-        """Forget all scores, rates and alarms. What is pending for the store goes too."""
+        """Forget all scores, rates and alarms. What is pending for the store goes too.
+
+        What `published` was given stays: it was never learned here.
+        """
+        fixed = self._banks.fixed
         self._outbox.clear()
         self._restart()
+        self._banks.fixed = fixed
 
     # --------------------------------------------------------------------------- reporting
 

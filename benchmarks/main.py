@@ -20,12 +20,17 @@ CANDIDATES = 8
 RATE = 0.4
 
 
-def run(*, problems: int, seed: int, at_once: int, server: str | None) -> dict[str, Any]:
-    """All policies, one after the other, on one server with the shipped configuration."""
+def run(
+    *, problems: int, seed: int, at_once: int, server: str | None, coverage: str | None = None
+) -> dict[str, Any]:
+    """All policies, one after the other, on one server with the shipped configuration.
+
+    `coverage` is the requests' own, where it is to be another than the configuration's.
+    """
     questions = list(held_out(problems, seed))
     with running_server(server) as url:
         policies = {
-            policy: asyncio.run(_measure(url, policy, questions, seed, at_once))
+            policy: asyncio.run(_measure(url, policy, questions, seed, at_once, coverage))
             for policy in POLICIES
         }
     return {
@@ -33,13 +38,19 @@ def run(*, problems: int, seed: int, at_once: int, server: str | None) -> dict[s
         "seed": seed,
         "candidates": CANDIDATES,
         "at_once": at_once,
+        "coverage": coverage,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "policies": policies,
     }
 
 
 async def _measure(
-    url: str, policy: str, problems: list[Problem], seed: int, at_once: int
+    url: str,
+    policy: str,
+    problems: list[Problem],
+    seed: int,
+    at_once: int,
+    coverage: str | None,
 ) -> dict[str, Any]:
     """One policy over all problems, `at_once` in flight."""
     places = asyncio.Semaphore(at_once)
@@ -52,7 +63,7 @@ async def _measure(
             async with places:
                 asked = perf_counter()
                 response = await client.post(
-                    "/v1/chat/completions", json=_body(policy, problem, seed + index)
+                    "/v1/chat/completions", json=_body(policy, problem, seed + index, coverage)
                 )
                 response.raise_for_status()
                 latency = perf_counter() - asked
@@ -64,7 +75,7 @@ async def _measure(
     return _summary(list(answers), perf_counter() - began)
 
 
-def _body(policy: str, problem: Problem, seed: int) -> dict[str, Any]:
+def _body(policy: str, problem: Problem, seed: int, coverage: str | None) -> dict[str, Any]:
     return {
         "model": "atts" if policy == "atts" else f"atts:{policy}",
         "messages": [{"role": "user", "content": problem.question}],
@@ -74,6 +85,7 @@ def _body(policy: str, problem: Problem, seed: int) -> dict[str, Any]:
             "takeover_rate": RATE,
             "seed": seed,
             "consensus": policy == "atts",
+            "coverage": coverage,
         },
     }
 

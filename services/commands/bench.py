@@ -24,6 +24,9 @@ def main(
     problems: Annotated[int, typer.Option(min=1, help="held-out problems of 8 to 12 steps")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="decides problems, sampling and coins")] = 1,
     at_once: Annotated[int, typer.Option(min=1, help="questions in flight at the same time")] = 4,
+    coverage: Annotated[
+        str | None, typer.Option(help="whom segments are ranked among; default: as configured")
+    ] = None,
     server: Annotated[
         str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
     ] = None,
@@ -34,5 +37,5 @@ def main(
     """The embedded pair over HTTP: target-only, draft-only and atts side by side."""
     from benchmarks.main import as_table, run
 
-    result = run(problems=problems, seed=seed, at_once=at_once, server=server)
+    result = run(problems=problems, seed=seed, at_once=at_once, server=server, coverage=coverage)
     print(json.dumps(result, indent=2) if json_ else as_table(result))
