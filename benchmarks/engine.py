@@ -39,10 +39,11 @@ HISTORIES = (0, 500, 1500)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A loaded model, the engine around it, and random ids it can read."""
+    """An engine, the same model as it comes, and random ids they can read."""
 
     loaded: Checkpoint
     engine: TransformersEngine
+    plain: Any
     random: np.random.Generator
 
     def ids(self, count: int | np.integer[Any]) -> Ids:
@@ -86,7 +87,7 @@ def _speed(write: Callable[[Any, torch.Tensor, int], None], subject: Subject, ro
     """Tokens a second of `write`, prompts included in the time."""
     ids = subject.rows(rows)
     begun = perf_counter()
-    write(subject.loaded.model.module, ids, WRITTEN)
+    write(subject.plain, ids, WRITTEN)
     return rows * WRITTEN / (perf_counter() - begun)
 
 
@@ -184,7 +185,9 @@ async def _measure(settings: EngineSettings, rounds: int, seconds: float) -> dic
     # No end of text: the lengths are those that are asked for.
     loaded = replace(checkpoint.load(settings), end=frozenset())
     torch.set_num_threads(loaded.threads)
-    subject = Subject(loaded, TransformersEngine(loaded, settings), np.random.default_rng(7))
+    plain = checkpoint.load(settings).model.module
+    engine = TransformersEngine(loaded, settings)
+    subject = Subject(loaded, engine, plain, np.random.default_rng(7))
     try:
         return {
             "generate": {str(n): await _generating(subject, n, rounds, seconds) for n in BATCHES},

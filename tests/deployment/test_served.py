@@ -73,8 +73,13 @@ def test_the_scores_reach_the_store(http: httpx.Client) -> None:
 def test_a_question_the_pair_was_not_made_for_is_answered_with_low_agreement(
     http: httpx.Client,
 ) -> None:
-    reply = ask(http, body("Qui était Évariste Galois ? 🤔 <b>" + "x" * 300))
+    reply = ask(http, body("What is the capital of France?"))
     assert reply["atts"]["agreement"] <= 0.5
+    assert reply["atts"]["candidates"]["failed"] == 0
+
+
+def test_a_question_of_odd_characters_costs_no_candidate(http: httpx.Client) -> None:
+    reply = ask(http, body("Qui était Évariste Galois ? 🤔 <b>" + "x" * 300))
     assert reply["atts"]["candidates"]["failed"] == 0
 
 
