@@ -13,13 +13,15 @@ from atts_core.types import Answer, Vote
 class Ballot:
     """How one chain ended: its answer, its text, and its mean nll under the target (nats a token).
 
-    `nll` is infinite for a chain the target never scored.
+    `nll` is infinite for a chain the target never scored; `handed_over` is where in the text the
+    target took over last.
     """
 
     candidate: int
     answer: str | None
     text: str
     nll: float
+    handed_over: int = 0
 
 
 def count(ballots: Sequence[Ballot]) -> tuple[Vote, ...]:
@@ -56,6 +58,7 @@ def majority(ballots: Sequence[Ballot]) -> Answer:
             votes=(),
             text=spoken.text if spoken else "",
             candidate=spoken.candidate if spoken else None,
+            handed_over=spoken.handed_over if spoken else 0,
         )
     winners = [b for b in ballots if b.candidate in votes[0].candidates]
     best = _best(winners)
@@ -65,6 +68,7 @@ def majority(ballots: Sequence[Ballot]) -> Answer:
         votes=votes,
         text=best.text,
         candidate=best.candidate,
+        handed_over=best.handed_over,
     )
 
 

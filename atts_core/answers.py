@@ -66,16 +66,19 @@ def equivalent(one: str, other: str) -> bool:
     return normal_form(one) == normal_form(other)
 
 
-def split_reasoning(text: str) -> tuple[str, str]:
+def split_reasoning(text: str, handed_over: int = 0) -> tuple[str, str]:
     r"""A chain as (reasoning, final statement).
 
     The statement is what follows `</think>`, else the last paragraph when it holds the answer's
-    `\boxed{…}`; without either all of the text is the statement.
+    `\boxed{…}`; without either all of the text is the statement. Where the target took over within
+    that paragraph, at position `handed_over`, and closed a box itself, its words are the statement.
     """
     reasoning, mark, statement = text.rpartition("</think>")
     if mark and statement.strip():
         return reasoning.removeprefix("<think>").strip(), statement.strip()
-    head, _, last = text.rstrip().rpartition("\n\n")
-    if head and boxed(last) is not None:
-        return head.strip(), last.strip()
+    begins = text.rstrip().rfind("\n\n") + 2 if "\n\n" in text.rstrip() else 0
+    if boxed(text[handed_over:]) is not None:
+        begins = max(begins, handed_over)
+    if begins and boxed(text[begins:]) is not None:
+        return text[:begins].strip(), text[begins:].strip()
     return "", text.strip()

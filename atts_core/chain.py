@@ -50,6 +50,8 @@ class Chain:
     tokens: int = 0
     turn: int = 0
     takeovers: int = 0
+    handed_over: int = 0
+    """Where in the text the target took over last."""
     scores: list[Score] = field(default_factory=list)
 
     @property
@@ -71,6 +73,7 @@ class Chain:
     def taken_over(self, segment: Segment) -> None:
         """The target's segment follows."""
         self.takeovers += 1
+        self.handed_over = len(self.text)
         self.by_target.read(segment.tail_ids, segment.ids)
         if self.shared_vocabulary:
             self.by_draft.read(segment.tail_ids, segment.ids)

@@ -85,7 +85,9 @@ class Vote:
                 )
             )
         if error is None:
-            self._ballots.append(Ballot(index, chain.answer, chain.text, chain.nll))
+            self._ballots.append(
+                Ballot(index, chain.answer, chain.text, chain.nll, chain.handed_over)
+            )
         self._stop_if_decided()
 
     def _stop_if_decided(self) -> None:

@@ -136,7 +136,8 @@ class Answer:
     """What the candidates say together.
 
     `answer` is None where no chain ended in one. `agreement` is the winner's share of the chains
-    that ended by themselves; `text` is the chain that speaks for the winner.
+    that ended by themselves; `text` is the chain that speaks for the winner, `handed_over` where in
+    it the target took over last.
     """
 
     answer: str | None
@@ -144,3 +145,4 @@ class Answer:
     votes: tuple[Vote, ...]
     text: str
     candidate: int | None
+    handed_over: int = 0

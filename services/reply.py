@@ -15,7 +15,7 @@ CalibrationState = dict[str, Any]
 
 def completion(outcome: Outcome, model: str, calibration: CalibrationState) -> dict[str, Any]:
     """`chat.completion`: the winner's final statement, its reasoning, and what it all cost."""
-    reasoning, statement = split_reasoning(outcome.answer.text)
+    reasoning, statement = split_reasoning(outcome.answer.text, outcome.answer.handed_over)
     return {
         "id": outcome.id,
         "object": "chat.completion",
@@ -57,7 +57,7 @@ def end_chunks(
     outcome: Outcome, model: str, calibration: CalibrationState, *, include_usage: bool
 ) -> list[dict[str, Any]]:
     """The chunks that end a stream: reasoning, content, finish, and usage where it is asked for."""
-    reasoning, statement = split_reasoning(outcome.answer.text)
+    reasoning, statement = split_reasoning(outcome.answer.text, outcome.answer.handed_over)
     deltas = [{"reasoning_content": reasoning}] if reasoning else []
     deltas.append({"content": statement})
     made = [_chunk(outcome.id, model, _choices(delta)) for delta in deltas]

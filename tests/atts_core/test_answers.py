@@ -83,3 +83,14 @@ def test_the_final_statement_is_told_from_the_reasoning(
     text: str, reasoning: str, statement: str
 ) -> None:
     assert split_reasoning(text) == (reasoning, statement)
+
+
+def test_the_target_s_last_words_are_the_statement_where_it_took_over_in_that_paragraph() -> None:
+    before = "1 + 1 = 2\n\nThe result is \\boxed{3}.Check. "
+    text = before + "The result is \\boxed{2}."
+    assert split_reasoning(text, len(before)) == (before.strip(), "The result is \\boxed{2}.")
+
+
+def test_a_takeover_without_an_answer_of_its_own_leaves_the_statement_whole() -> None:
+    text = "1 + 1 = 2\n\nso \\boxed{2} indeed"
+    assert split_reasoning(text, len(text) - 6) == ("1 + 1 = 2", "so \\boxed{2} indeed")

@@ -84,10 +84,10 @@ def test_a_live_view_shows_every_candidate_and_the_answer() -> None:
         "1",
         "--candidates",
         "3",
-        "Start with 4. Add 3. What is the result?",
+        "Start with 47. Add 38. What is the result?",
     )
     assert done.returncode == 0, done.stderr
-    assert "The result is \\boxed{7}." in done.stdout
+    assert "The result is \\boxed{85}." in done.stdout
     assert "takeover rate" in done.stdout
 
 
