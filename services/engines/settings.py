@@ -26,7 +26,7 @@ class EngineSettings(Strict):
         ge=16,
         le=100_000_000,
         description="tokens whose KV the prefix cache and all requests hold together; the working "
-        "copies of the sequences being written may take about as much again",
+        "copies of the sequences being written may take as much again, in a crowd twice",
     )
     max_batch: int = Field(
         64, ge=1, le=4096, description="sequences written at once, and segments rated at once"

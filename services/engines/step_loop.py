@@ -19,6 +19,7 @@ from atts_core.errors import EngineError
 from services.engines.forward import Forward
 from services.engines.jobs import GenerateJob, Job, ScoreJob
 from services.engines.kv_store import KvStore
+from services.engines.prefix_tree import Slots
 
 Finished: TypeAlias = tuple[Job, EngineError | None]
 _SHARED = 16
@@ -59,12 +60,14 @@ class StepLoop:
         self._generates: deque[Job] = deque()
         self._reading: list[Job] = []
         self._ready: deque[GenerateJob] = deque()
+        self._writing = 0
         self._forward = forward
         self._finished: list[Finished] = []
 
     @property
     def running(self) -> int:
-        return len(self._reading) + len(self._ready) + len(self._forward.jobs())
+        """Jobs under way; like `waiting`, it may be read from other threads."""
+        return len(self._reading) + len(self._ready) + self._writing
 
     @property
     def waiting(self) -> int:
@@ -89,7 +92,7 @@ class StepLoop:
         elif isinstance(job, GenerateJob) and job in self._ready:
             self._ready.remove(job)
         elif isinstance(job, GenerateJob) and job in self._forward.jobs():
-            self._forward.leave(job, np.empty(0, np.int64))
+            self._stop_writing(job, np.empty(0, np.int64))
         else:
             return
         self._let_go(job)
@@ -115,6 +118,7 @@ class StepLoop:
         self._admit()
         while self._ready and self._forward.fits(self._ready[0]):
             self._forward.join(self._ready.popleft())
+            self._writing += 1
         portion = self._portion()
         for job, token in self._forward.step(portion):
             self._append(job, token)
@@ -157,7 +161,7 @@ class StepLoop:
     def _has_row(self, job: Job) -> bool:
         assert isinstance(job, GenerateJob)
         writing = sum(isinstance(other, GenerateJob) for other in self._reading)
-        return writing + len(self._ready) + len(self._forward.jobs()) < self._max_batch
+        return writing + len(self._ready) + self._writing < self._max_batch
 
     def _reusable(self, job: Job) -> int:
         """A score needs the output of the token before its first: that one is read again."""
@@ -197,7 +201,7 @@ class StepLoop:
     def _append(self, job: GenerateJob, token: int) -> None:
         """Note what the job has written; let it go when that was its last."""
         if token < 0:
-            self._forward.leave(job, np.empty(0, np.int64))
+            self._stop_writing(job, np.empty(0, np.int64))
             self._let_go(job)
             reason = f"{self._name}, {job.chain}: the model's output is not finite"
             self._finished.append((job, EngineError(reason)))
@@ -215,11 +219,15 @@ class StepLoop:
         # The last token was never read: it has no KV.
         slots = self.store.take(len(job.written))
         job.reserved -= len(slots)
-        self._forward.leave(job, slots)
+        self._stop_writing(job, slots)
         job.slots = np.concatenate([job.slots, slots])
         self._keep(job, np.concatenate([job.ids, np.array(job.written[:-1], np.int32)]))
         self._let_go(job)
         self._finished.append((job, None))
+
+    def _stop_writing(self, job: GenerateJob, slots: Slots) -> None:
+        self._forward.leave(job, slots)
+        self._writing -= 1
 
     # ------------------------------------------------------------------ KV
 

@@ -40,14 +40,15 @@ class TextCodec:
                 f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json form",
                 field="model",
             )
-        described = json.loads(backend.to_str())
+        whole = backend.to_str()
+        described = json.loads(whole)
         parts = ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
         text = json.dumps([described.get(part) for part in parts], sort_keys=True)
         self.vocabulary = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._bytes = _TokenBytes(described)
         # A copy of our own: the original changes its state with every call, and what a model
         # writes must never turn into a control token.
-        self._tokenizer = Tokenizer.from_str(backend.to_str())
+        self._tokenizer = Tokenizer.from_str(whole)
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
