@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import AutoModelForCausalLM
 
 from atts_core.engine import Generate, Rate, Sampling, start
 from atts_core.types import EngineCost, History, Ids, Segment, as_ids
@@ -33,6 +34,8 @@ from services.engines.transformers_engine import TransformersEngine
 SAMPLING = Sampling(temperature=0.8)
 PROMPT, WRITTEN, SEGMENT = 64, 128, 32
 """Mean tokens of a prompt and of what is written behind it; tokens of a rated segment."""
+LENGTHS = (0.5, 1.5)
+"""Between which shares of the mean the lengths of single requests lie, evenly."""
 BATCHES = (1, 16, 64)
 HISTORIES = (0, 500, 1500)
 
@@ -113,9 +116,9 @@ async def _engine_speed(subject: Subject, clients: int, seconds: float) -> float
 
 async def _client(subject: Subject, name: int) -> None:
     while True:
-        low, high = (int(subject.random.integers(1, 2 * most)) for most in (PROMPT, WRITTEN))
+        read, written = (int(mean * subject.random.uniform(*LENGTHS)) for mean in (PROMPT, WRITTEN))
         await subject.engine.generate(
-            Generate(str(name), History(subject.ids(low)), high, SAMPLING, seed=high)
+            Generate(str(name), History(subject.ids(read)), written, SAMPLING, seed=written)
         )
 
 
@@ -185,7 +188,8 @@ async def _measure(settings: EngineSettings, rounds: int, seconds: float) -> dic
     # No end of text: the lengths are those that are asked for.
     loaded = replace(checkpoint.load(settings), end=frozenset())
     torch.set_num_threads(loaded.threads)
-    plain = checkpoint.load(settings).model.module
+    plain = AutoModelForCausalLM.from_pretrained(settings.model, dtype=loaded.kv.dtype)
+    plain.to(loaded.kv.device).eval()
     engine = TransformersEngine(loaded, settings)
     subject = Subject(loaded, engine, plain, np.random.default_rng(7))
     try:

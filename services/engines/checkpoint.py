@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from atts_core.errors import BadInput
+from services.engines import norms
 from services.engines.kv_store import KvShape
 from services.engines.settings import EngineSettings
 
@@ -120,6 +121,7 @@ def load(settings: EngineSettings) -> Checkpoint:
     if report["missing_keys"]:
         raise _unusable(settings.model, f"no weights for {sorted(report['missing_keys'])[0]}")
     model.to(device).eval().requires_grad_(False)
+    norms.fuse(model)
     return _examine(settings, model, tokenizer, device)
 
 

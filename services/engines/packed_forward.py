@@ -31,8 +31,9 @@ from services.engines.prefix_tree import Slots
 from services.engines.shelf import Shelf
 
 ATTENTION = "atts_packed"
-_NARROWEST = 128
-"""Tokens up to which lengths are alike; wider shelves are twice as wide each."""
+_CROWDS = ((32, 128), (8, 256), (0, 512))
+"""From so many sequences on, the narrowest shelf holds so many tokens: a shelf costs a call for
+each layer, padding costs every row."""
 
 
 class PackedForward:
@@ -101,10 +102,11 @@ class PackedForward:
         return [shelf for shelf in self._shelves.values() if shelf.jobs]
 
     def _shelf(self, length: int) -> Shelf:
-        """The narrowest shelf for rows of `length` tokens."""
-        limit = _NARROWEST
+        """A shelf for a row of `length` tokens, at most half as wide again as needed or narrow."""
+        crowd = sum(len(shelf.jobs) for shelf in self._shelves.values())
+        limit = next(narrowest for rows, narrowest in _CROWDS if crowd >= rows)
         while limit < length:
-            limit *= 2
+            limit += limit // 2
         if limit not in self._shelves:
             self._shelves[limit] = Shelf(self._store, limit)
         return self._shelves[limit]

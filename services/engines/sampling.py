@@ -17,11 +17,13 @@ from atts_core.engine import Sampling
 def draws(seed: int, count: int) -> list[float]:
     """Uniform numbers in [0, 1), one a token (Philox, keyed by the seed).
 
-    Of 24 bits: times a sum of probabilities such a number stays below the sum.
+    A millionth below 1 at most: times a sum of probabilities such a number stays below the sum,
+    in single precision too.
     """
     key = np.random.SeedSequence(abs(seed)).generate_state(2, np.uint64)
-    uniform = np.random.Generator(np.random.Philox(key=key)).random(count, dtype=np.float32)
-    return [float(u) for u in uniform]
+    uniform = np.random.Generator(np.random.Philox(key=key)).random(count)
+    drawn: list[float] = (uniform * (1 - 2**-20)).tolist()
+    return drawn
 
 
 class Sampler:
@@ -33,6 +35,8 @@ class Sampler:
             not g and (row.top_k > 0 or row.top_p < 1) for g, row in zip(greedy, rows, strict=True)
         ]
         self._device = device
+        # A CPU adds up in double precision anyway; a GPU adds in parts, which must not cross.
+        self._summed = torch.float32 if device.type == "cpu" else torch.float64
         self._all_greedy = all(greedy)
         self._greedy = torch.tensor(greedy, device=device) if any(greedy) else None
         self._temperature = torch.tensor(
@@ -53,8 +57,8 @@ class Sampler:
         probability = torch.softmax(logits.float() / self._temperature, -1)
         if self._cut:
             self._cut_tails(probability)
-        summed = probability.cumsum(-1, dtype=torch.float64)
-        point = torch.tensor(uniform, dtype=torch.float64, device=self._device)[:, None]
+        summed = probability.cumsum(-1, dtype=self._summed)
+        point = torch.tensor(uniform, dtype=self._summed, device=self._device)[:, None]
         ids = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0]
         if self._greedy is None:
             return ids
