@@ -16,6 +16,7 @@ from atts_core.calibration.keys import Batch, PairKey, Record
 from atts_core.calibration.selectivity import auroc, overlap
 from atts_core.calibration.settings import CalibrationSettings
 from atts_core.calibration.traces import Trace
+from atts_core.scoring import DEFINITION
 from atts_core.types import Score
 
 Order = Literal["question", "interleaved"]
@@ -80,7 +81,7 @@ def replay(
     `calibration` holds conformity scores of first segments that came before: the fixed bank of
     `published`, a warm start for every other coverage.
     """
-    gate = Gate(PairKey("recorded", "recorded", "recorded"), settings)
+    gate = Gate(PairKey("recorded", "recorded", "recorded", DEFINITION), settings)
     if settings.coverage == "published":
         gate.fix(calibration)
     else:

@@ -121,7 +121,8 @@ def bad_input(error: Mapping[str, Any], kind: type[BaseModel], *, where: str = "
         return BadInput(f"{name}: unknown name; {hint}", field=name)
     if error["type"] == "missing":
         return BadInput(f"{name}: missing; it is required", field=name)
-    allowed = "" if last is None else _bounds(last)
+    limits = [] if last is None else bounds(last)
+    allowed = f" (allowed: {' and '.join(limits)})" if limits else ""
     return BadInput(
         f"{name}: found {_shown(error['input'])}; {_lower(error['msg'])}{allowed}", field=name
     )
@@ -154,16 +155,15 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for arg in get_args(annotation) for model in _models_in(arg)]
 
 
-def _bounds(field: FieldInfo) -> str:
-    """`; allowed: > 0 and < 1`, from the field's own constraints."""
+def bounds(field: FieldInfo) -> list[str]:
+    """`> 0`, `< 1`: the field's own constraints."""
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [
+    return [
         f"{sign} {getattr(constraint, name)}"
         for name, sign in signs.items()
         for constraint in field.metadata
         if getattr(constraint, name, None) is not None
     ]
-    return f" (allowed: {' and '.join(bounds)})" if bounds else ""
 
 
 def _shown(value: Any) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -14,7 +14,8 @@ from atts_core.events import Event, as_json
 from atts_core.settings import validated
 from services import reply
 from services.http_app import Backend
-from services.service import new_run_id
+from services.service import Outcome
+from services.streaming import follow
 from services.wire import ChatRequest
 
 
@@ -64,27 +65,20 @@ async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dic
     request = validated(ChatRequest, body)
     settings = backend.settings
     method = request.method(settings.method, settings.limits, settings.served_model)
-    queue: asyncio.Queue[Event | None] = asyncio.Queue()
+    messages = request.conversation()
 
-    async def run() -> dict[str, Any]:
-        try:
-            outcome = await backend.service.answer(
-                request.conversation(), method, run_id=new_run_id(), emit=queue.put_nowait
-            )
-        finally:
-            queue.put_nowait(None)
-        whole = reply.completion(outcome, request.model, backend.calibration())
-        message = whole["choices"][0]["message"]
-        return {k: whole[k] for k in ("id", "usage", "atts")} | {"message": message}
+    async def answer(emit: Callable[[Event], None]) -> Outcome:
+        return await backend.service.answer(messages, method, emit=emit)
 
-    running = asyncio.create_task(run())
-    try:
-        while (event := await queue.get()) is not None:
-            yield as_json(event)
-        yield {"event": "Completed", "completion": await running}
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    async with aclosing(follow(answer)) as run:
+        async for happened in run:
+            if not isinstance(happened, Outcome):
+                yield as_json(happened)
+                continue
+            whole = reply.completion(happened, request.model, backend.calibration())
+            message = whole["choices"][0]["message"]
+            kept = {k: whole[k] for k in ("id", "usage", "atts")}
+            yield {"event": "Completed", "completion": kept | {"message": message}}
 
 
 def _refused(status: int, body: bytes) -> AttsError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from atts_core.errors import AttsError
@@ -15,13 +16,12 @@ from services.service import Outcome
 Chunk = dict[str, Any]
 
 
-async def stream(
-    answer: Callable[[Callable[[Event], None]], Awaitable[Outcome]],
-    *,
-    event: Callable[[Event], list[Chunk]],
-    end: Callable[[Outcome], list[Chunk]],
-) -> AsyncIterator[bytes]:
-    """The chunks of one run's events as they happen, then those of its outcome, then `[DONE]`."""
+Answering = Callable[[Callable[[Event], None]], Awaitable[Outcome]]
+"""A run that has not begun: it is handed where its events go, and has an outcome."""
+
+
+async def follow(answer: Answering) -> AsyncGenerator[Event | Outcome, None]:
+    """A run's events as they happen, then its outcome; the run ends with the iterator."""
     queue: asyncio.Queue[Event | None] = asyncio.Queue()
 
     async def run() -> Outcome:
@@ -33,14 +33,26 @@ async def stream(
     running = asyncio.create_task(run())
     try:
         while (happened := await queue.get()) is not None:
-            for chunk in event(happened):
-                yield _sse(chunk)
-        for chunk in end(await running):
-            yield _sse(chunk)
-        yield b"data: [DONE]\n\n"
+            yield happened
+        yield await running
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def stream(
+    answer: Answering,
+    *,
+    event: Callable[[Event], list[Chunk]],
+    end: Callable[[Outcome], list[Chunk]],
+) -> AsyncIterator[bytes]:
+    """The chunks of one run's events as they happen, then those of its outcome, then `[DONE]`."""
+    async with aclosing(follow(answer)) as run:
+        async for happened in run:
+            chunks = end(happened) if isinstance(happened, Outcome) else event(happened)
+            for chunk in chunks:
+                yield _sse(chunk)
+    yield b"data: [DONE]\n\n"
 
 
 async def first_of(chunks: AsyncIterator[bytes]) -> bytes:

@@ -18,7 +18,7 @@ from atts_core.settings import Method
 from atts_core.types import Message, Question
 from benchmarks.server import running_server
 
-PAIR = PairKey(draft="d", target="t", template="p")
+PAIR = PairKey(draft="d", target="t", template="p", score="mean-nll")
 QUESTION = Question("q", (Message("user", "1+1?"),))
 
 

@@ -9,27 +9,17 @@ from dataclasses import dataclass
 class PairKey:
     """What made a score. Scores of two pairs never meet in one bank.
 
-    `template` is the fingerprint of the prompt template, `score` names the score's definition.
+    `template` is the fingerprint of the prompt template, `score` names the score's definition
+    (`atts_core.scoring.DEFINITION`).
     """
 
     draft: str
     target: str
     template: str
-    score: str = "mean-nll"
+    score: str
 
     def __str__(self) -> str:
         return f"{self.draft}>{self.target}>{self.template}>{self.score}"
-
-
-@dataclass(frozen=True, slots=True)
-class BankKey:
-    """One bank: the pair its scores come from, and the group they share (`all`, `turn:3`)."""
-
-    pair: PairKey
-    group: str
-
-    def __str__(self) -> str:
-        return f"{self.pair}>{self.group}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,7 @@ async def _in_process(
     stack: AsyncExitStack, body: dict[str, Any], config: Path
 ) -> AsyncIterator[dict[str, Any]]:
     wanted = serve_config.load(config)
-    for name in ("draft", "target"):
-        model_files.check(getattr(wanted.settings, name).model, name)
+    model_files.check_pair(wanted.settings)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from services.local import local_backend
 

@@ -39,8 +39,7 @@ def serve(
     began = monotonic()
     wanted = serve_config.load(config)
     host, port = host or wanted.http.host, port or wanted.http.port
-    for name in ("draft", "target"):
-        model_files.check(getattr(wanted.settings, name).model, name)
+    model_files.check_pair(wanted.settings)
     if record is not None:
         wanted = replace(
             wanted, settings=wanted.settings.model_copy(update={"record": record.resolve()})

@@ -12,6 +12,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from atts_core.settings import bounds
 from services.settings import Settings
 
 
@@ -71,14 +72,7 @@ def _allowed(field: FieldInfo) -> str:
     ]
     if values:
         return ", ".join(values)
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [
-        f"{sign} {getattr(constraint, name)}"
-        for name, sign in signs.items()
-        for constraint in field.metadata
-        if getattr(constraint, name, None) is not None
-    ]
-    return " ".join([_type(kind), *bounds])
+    return " ".join([_type(kind), *bounds(field)])
 
 
 def _type(kind: Any) -> str:

@@ -15,7 +15,7 @@ from atts_core.calibration.settings import CalibrationSettings
 from atts_core.errors import BadInput, ScoreMissing
 from atts_core.types import Score
 
-PAIR = PairKey(draft="d", target="t", template="p")
+PAIR = PairKey(draft="d", target="t", template="p", score="mean-nll")
 NO_FEEDBACK: dict[str, Any] = {"overall_step": 0.0, "turn_step": 0.0, "question_step": 0.0}
 
 

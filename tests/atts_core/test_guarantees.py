@@ -30,7 +30,7 @@ SCORES: dict[str, Draw] = {
 
 
 def gate_of(**settings: Any) -> Gate:
-    return Gate(PairKey("d", "t", "p"), CalibrationSettings.model_validate(settings))
+    return Gate(PairKey("d", "t", "p", "mean-nll"), CalibrationSettings.model_validate(settings))
 
 
 def three_sigma(rate: float, draws: int) -> float:

@@ -22,7 +22,7 @@ from services.courier import Courier
 from services.remote_store import remote_store
 from services.settings import StoreSettings
 
-PAIR = PairKey("draft", "target", "template")
+PAIR = PairKey("draft", "target", "template", "mean-nll")
 WINDOW = 1_000_000
 CANDIDATES = 16
 

@@ -24,8 +24,8 @@ from services.settings import StoreSettings
 from services.store.exchange import Exchange
 from tests.services.conftest import backend, client
 
-PAIR = PairKey("draft@1", "target@2", "template")
-OTHER = PairKey("draft@1", "target@3", "template")
+PAIR = PairKey("draft@1", "target@2", "template", "mean-nll")
+OTHER = PairKey("draft@1", "target@3", "template", "mean-nll")
 
 Atts = Callable[..., tuple[int, str, str]]
 

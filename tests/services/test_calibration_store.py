@@ -31,8 +31,8 @@ from services.store.database import MIGRATIONS, Database, open_database, state_f
 from services.store.exchange import Cursor, Exchange
 from tests.services.postgres import postgres_server
 
-PAIR = PairKey("draft@1", "target@2", "template")
-OTHER = PairKey("draft@1", "target@3", "template")
+PAIR = PairKey("draft@1", "target@2", "template", "mean-nll")
+OTHER = PairKey("draft@1", "target@3", "template", "mean-nll")
 SPAWN = multiprocessing.get_context("spawn")
 
 

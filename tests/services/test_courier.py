@@ -20,7 +20,7 @@ from services.settings import StoreSettings
 from services.store import scores
 from services.store.exchange import Cursor, Exchange
 
-PAIR = PairKey("draft", "target", "template")
+PAIR = PairKey("draft", "target", "template", "mean-nll")
 QUICK = StoreSettings(url="memory", refresh_seconds=0.01, timeout_seconds=30, backoff_seconds=0.02)
 IMPATIENT = QUICK.model_copy(update={"timeout_seconds": 0.2})
 
