@@ -28,7 +28,7 @@ from atts_core.engine import Generate, Rate, Sampling, start
 from atts_core.types import EngineCost, History, Ids, Segment, as_ids
 from services.engines import checkpoint
 from services.engines.checkpoint import Checkpoint
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 from services.engines.transformers_engine import TransformersEngine
 
 SAMPLING = Sampling(temperature=0.8)
@@ -159,7 +159,7 @@ def run(
     """
     models = {}
     for role, name in (("draft", draft), ("target", target)):
-        settings = EngineSettings.model_validate(
+        settings = TransformersSettings.model_validate(
             {"model": name, "threads": threads, "device": device}
         )
         models[role] = asyncio.run(_measure(settings, rounds, seconds))
@@ -184,7 +184,7 @@ def run(
     }
 
 
-async def _measure(settings: EngineSettings, rounds: int, seconds: float) -> dict[str, Any]:
+async def _measure(settings: TransformersSettings, rounds: int, seconds: float) -> dict[str, Any]:
     # No end of text: the lengths are those that are asked for.
     loaded = replace(checkpoint.load(settings), end=frozenset())
     torch.set_num_threads(loaded.threads)

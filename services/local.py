@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from atts_core.acceptance import Gate
+from services.engines import loading
 from services.pair import pair_of
 from services.recorder import recording
 from services.service import Service
@@ -16,10 +17,7 @@ from services.settings import Settings
 @asynccontextmanager
 async def local_backend(settings: Settings) -> AsyncIterator[LocalBackend]:
     """Both engines loaded here, and a gate that no other router shares."""
-    from services.engines.transformers_engine import TransformersEngine
-
-    draft = TransformersEngine.load(settings.draft)
-    target = TransformersEngine.load(settings.target)
+    draft, target = loading.load(settings.draft), loading.load(settings.target)
     try:
         gate = Gate(pair_of(draft, target), settings.calibration)
         with recording(settings.record, gate.origin) as recorder:

@@ -6,7 +6,8 @@ from typing import Any
 
 from atts_core.engine import Capabilities, Generate, Rate, result, start
 from atts_core.types import Ids, Message, Scored, Segment
-from services.engines.settings import EngineSettings
+from services.engines import loading
+from services.engines.settings import Kind
 
 
 class ModelServer:
@@ -16,11 +17,8 @@ class ModelServer:
     health check, so that Serve replaces the replica.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
-        # Imported here: the process that only builds the application needs no torch.
-        from services.engines.transformers_engine import TransformersEngine
-
-        self._engine = TransformersEngine.load(settings)
+    def __init__(self, settings: Kind) -> None:
+        self._engine = loading.load(settings)
 
     async def capabilities(self) -> Capabilities:
         return self._engine.capabilities

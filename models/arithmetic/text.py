@@ -32,6 +32,24 @@ from models.arithmetic.problems import (
 )
 from models.arithmetic.tokenizer import ASSISTANT, END, USER, ids_of
 
+KINDS = ("result", "middle", "left", "operand", "op", "other", "early")
+
+
+@dataclass(frozen=True)
+class Slips:
+    """How often each kind of slip is drawn, as weights."""
+
+    result: float = 5
+    middle: float = 4
+    left: float = 3
+    operand: float = 2
+    op: float = 1
+    other: float = 2
+    """Another instruction than the one that is due."""
+    early: float = 0.3
+    reach: tuple[int, int] = (1, 2)
+    """How many instructions back and ahead the other one may lie."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -47,6 +65,7 @@ class Noise:
     """A line that the cue follows is cut in the middle."""
     silent: float = 0.04
     """A wrong line stays without a cue, and the work goes on from it."""
+    slips: Slips = Slips()
 
 
 @dataclass
@@ -83,7 +102,7 @@ def write(rng: random.Random, problem: Problem, noise: Noise) -> Document:
         if rng.random() < cue:
             _write_cued(rng, document, problem, state, noise)
         elif rng.random() < silent:
-            wrong = wrong_line(rng, problem, state)
+            wrong = wrong_line(rng, problem, state, noise.slips)
             _add_checked(document, _ended(wrong), _ended(right))
             _, state = grade_line(problem, state, wrong)
             continue
@@ -97,7 +116,8 @@ def _write_cued(
 ) -> None:
     """A line, right or wrong, whole or cut, and the cue; the rework is left to the caller."""
     right = right_line(problem, state)
-    line = wrong_line(rng, problem, state) if rng.random() < noise.wrong else right
+    wrong = rng.random() < noise.wrong
+    line = wrong_line(rng, problem, state, noise.slips) if wrong else right
     unended = rng.random() >= 0.5 and line.startswith("The")
     written = ids_of(line) if unended else _ended(line)
     if rng.random() < noise.cut:
@@ -127,16 +147,16 @@ def _goes_on(problem: Problem, state: State) -> bool:
     return problem.steps[state.done].allowed(state.value)
 
 
-def wrong_line(rng: random.Random, problem: Problem, state: State) -> str:
+def wrong_line(rng: random.Random, problem: Problem, state: State, slips: Slips = Slips()) -> str:
     """A line that a weak solver might write from `state`, and that is not the right one."""
     right = right_line(problem, state)
     while True:
-        line = _slip(rng, problem, state)
+        line = _slip(rng, problem, state, slips)
         if line is not None and line != right:
             return line
 
 
-def _slip(rng: random.Random, problem: Problem, state: State) -> str | None:
+def _slip(rng: random.Random, problem: Problem, state: State, slips: Slips) -> str | None:
     """One kind of slip, the rest of the line consistent with it; None where it does not fit."""
     value, done = state.value, state.done
     if done == len(problem.steps):
@@ -144,9 +164,7 @@ def _slip(rng: random.Random, problem: Problem, state: State) -> str | None:
             return result_line(_misread(rng, value))
         return _worked(value, problem.steps[-1])
     step = problem.steps[done]
-    kind = rng.choices(
-        ("result", "middle", "left", "operand", "op", "other", "early"), (5, 4, 3, 2, 1, 2, 0.3)
-    )[0]
+    kind = rng.choices(KINDS, [getattr(slips, kind) for kind in KINDS])[0]
     if kind == "early":
         return result_line(value) if done else None
     if kind == "left":
@@ -156,8 +174,9 @@ def _slip(rng: random.Random, problem: Problem, state: State) -> str | None:
     if kind == "op":
         return _worked(value, Step(rng.choice(("+", "-", "*")), step.operand))
     if kind == "other":
-        near = [i for i in (done - 1, done + 1, done + 2) if 0 <= i < len(problem.steps)]
-        return _worked(value, problem.steps[rng.choice(near)]) if near else None
+        back, ahead = slips.reach
+        near = problem.steps[max(0, done - back) : done] + problem.steps[done + 1 :][:ahead]
+        return _worked(value, rng.choice(near)) if near else None
     middle = parts(value, step)
     if kind == "result" or middle is None:
         return _within(spell(value, step, middle, wrong := _misread(rng, step.apply(value))), wrong)

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from models.arithmetic import tokenizer
 from models.arithmetic.muon import Muon
 from models.arithmetic.problems import draw, is_held_out
-from models.arithmetic.text import Document, Noise, write
+from models.arithmetic.text import Document, Noise, Slips, write
 
 HERE = Path(__file__).parent
 FOREVER = 10**9
@@ -63,13 +63,26 @@ class Recipe:
         return self.rate[-1][0]
 
 
-def _curriculum(short_until: int, long_tokens: int) -> tuple[Stage, ...]:
+def _curriculum(short_until: int, long_tokens: int, long_until: int = FOREVER) -> tuple[Stage, ...]:
     """Short problems first; a model that finds its place in three steps finds it in thirteen."""
     return (
         Stage(400, (1, 3), 4096, Noise(clean=0.6)),
         Stage(short_until, (1, 6), 4096, Noise(clean=0.5)),
-        Stage(FOREVER, (4, 13), long_tokens, Noise()),
+        Stage(long_until, (4, 13), long_tokens, Noise()),
     )
+
+
+ASTRAY = Stage(
+    FOREVER,
+    (7, 13),
+    4096,
+    Noise(
+        clean=0.1,
+        cue=(0.2, 0.6),
+        slips=Slips(result=3, middle=2, left=3, operand=4, op=2, other=14, early=1, reach=(4, 4)),
+    ),
+)
+"""Documents full of what a weak draft does most: working another instruction than is due."""
 
 
 RECIPES = {
@@ -86,8 +99,17 @@ RECIPES = {
         width=128,
         heads=4,
         intermediate=320,
-        stages=_curriculum(600, 4096),
-        rate=((0, 0.0), (100, 1.0), (1600, 1.0), (2600, 0.58), (3100, 0.476), (5000, 0.0)),
+        stages=(*_curriculum(600, 4096, 5000), ASTRAY),
+        rate=(
+            (0, 0.0),
+            (100, 1.0),
+            (1600, 1.0),
+            (2600, 0.58),
+            (3100, 0.476),
+            (5000, 0.0),
+            (5060, 0.3),
+            (6200, 0.0),
+        ),
     ),
 }
 

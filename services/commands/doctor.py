@@ -18,6 +18,8 @@ import typer
 from atts_core.errors import AttsError, BadInput
 from services import model_files, serve_config
 from services.commands.serve import require_free
+from services.engines import loading
+from services.engines.settings import HttpSettings
 
 NEEDED_BYTES = 4 * 1024**3
 """What the served system takes at most with the embedded pair."""
@@ -80,6 +82,9 @@ def examine(path: Path) -> Iterator[Finding]:
     )
     for name in ("draft", "target"):
         engine = getattr(config.settings, name)
+        if isinstance(engine, HttpSettings):
+            yield _engine(name, engine)
+            continue
         files = _tried(
             f"{name} files",
             partial(model_files.check, engine.model, name),
@@ -109,10 +114,8 @@ def _tried(check: str, act: Callable[[], Any], found: str, advice: str) -> Findi
 def _engine(name: str, settings: Any) -> Finding:
     """Load the engine and let it prove what it says of itself."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    from services.engines.transformers_engine import TransformersEngine
-
     try:
-        engine = TransformersEngine.load(settings)
+        engine = loading.load(settings)
     except AttsError as error:
         return Finding(f"{name} engine", False, str(error), "see the message; is the folder whole?")
     try:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from atts_core.errors import BadInput
 from services.engines import norms
 from services.engines.kv_store import KvShape
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 
 _SMALL = 100_000_000
 """Parameters below which one CPU thread is faster than several: the operations are too short."""
@@ -93,7 +93,7 @@ class Checkpoint:
     threads: int
 
 
-def load(settings: EngineSettings) -> Checkpoint:
+def load(settings: TransformersSettings) -> Checkpoint:
     """Load what `settings.model` names.
 
     Raises BadInput, in one line, for a folder that is missing or broken and for models whose
@@ -144,7 +144,7 @@ def _tokenizer(model: str, where: dict[str, Any]) -> Any:
 
 
 def _examine(
-    settings: EngineSettings, model: Any, tokenizer: Any, device: torch.device
+    settings: TransformersSettings, model: Any, tokenizer: Any, device: torch.device
 ) -> Checkpoint:
     accepted = inspect.signature(model.forward).parameters
     lacks = [a for a in ("position_ids", "past_key_values", "logits_to_keep") if a not in accepted]
@@ -195,7 +195,9 @@ def _kv_shape(name: str, model: Any, device: torch.device) -> tuple[KvShape, int
     return shape, min(windows, default=None)
 
 
-def _max_len(settings: EngineSettings, config: Any, tokenizer: Any, window: int | None) -> int:
+def _max_len(
+    settings: TransformersSettings, config: Any, tokenizer: Any, window: int | None
+) -> int:
     """The context: within a sliding window, attention is the same with and without it."""
     text = config.get_text_config(decoder=True)
     known = [n for n in (getattr(text, "max_position_embeddings", None), window) if n]

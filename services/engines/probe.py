@@ -18,7 +18,7 @@ from services.engines.jobs import GenerateJob, ScoreJob
 from services.engines.kv_store import KvStore
 from services.engines.packed_forward import ATTENTION, PackedForward
 from services.engines.padded_forward import PaddedForward
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 from services.engines.step_loop import StepLoop
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -26,7 +26,7 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 
 
 @torch.inference_mode()
-def working_steps(loaded: Checkpoint, settings: EngineSettings) -> StepLoop:
+def working_steps(loaded: Checkpoint, settings: TransformersSettings) -> StepLoop:
     """A step loop over `loaded` whose results are right: packed if it can be, else padded.
 
     Raises BadInput where a model's attention, positions or cache are not what either assumes.
@@ -55,7 +55,7 @@ def working_steps(loaded: Checkpoint, settings: EngineSettings) -> StepLoop:
 
 def _steps(
     loaded: Checkpoint,
-    settings: EngineSettings,
+    settings: TransformersSettings,
     arrangement: Callable[..., Forward],
 ) -> StepLoop:
     store = KvStore(loaded.kv, settings.kv_tokens)

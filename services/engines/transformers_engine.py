@@ -21,7 +21,7 @@ from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
 from services.engines.jobs import GenerateJob, Job, ScoreJob
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 from services.engines.step_thread import StepThread
 from services.engines.stops import StopStrings
 from services.engines.text_codec import TextCodec
@@ -30,7 +30,7 @@ from services.engines.text_codec import TextCodec
 class TransformersEngine:
     """A language model that continues token ids and rates them: see `atts_core.engine.Engine`."""
 
-    def __init__(self, loaded: Checkpoint, settings: EngineSettings) -> None:
+    def __init__(self, loaded: Checkpoint, settings: TransformersSettings) -> None:
         self._model = loaded.name
         self._vocabulary_size = loaded.vocabulary_size
         self._codec = TextCodec(loaded.tokenizer)
@@ -53,7 +53,7 @@ class TransformersEngine:
         finalize(self, self._thread.close)
 
     @classmethod
-    def load(cls, settings: EngineSettings) -> TransformersEngine:
+    def load(cls, settings: TransformersSettings) -> TransformersEngine:
         """Load the model and start its thread.
 
         Raises BadInput where there is no such model or it cannot be served correctly.

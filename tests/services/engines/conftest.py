@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import small_model, wrapped
 
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 from services.engines.transformers_engine import TransformersEngine
 
 # Threads that wait for each other at every tiny operation lose more than they win.
@@ -42,7 +42,7 @@ def opened(folder: Callable[..., Path]) -> Iterator[Callable[..., TransformersEn
     def make(
         kind: str = "llama", tokenizer: str = "byte_level", **settings: Any
     ) -> TransformersEngine:
-        given = EngineSettings(model=str(folder(kind, tokenizer)), threads=1, **settings)
+        given = TransformersSettings(model=str(folder(kind, tokenizer)), threads=1, **settings)
         engines.append(TransformersEngine.load(given))
         return engines[-1]
 

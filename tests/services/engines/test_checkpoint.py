@@ -13,7 +13,7 @@ from transformers import BloomConfig, BloomForCausalLM, MistralConfig, MistralFo
 
 from atts_core.errors import BadInput
 from services.engines import checkpoint
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 from services.engines.text_codec import TextCodec
 
 Folder = Callable[..., Path]
@@ -21,7 +21,7 @@ Folder = Callable[..., Path]
 
 def refused(path: Path, **settings: object) -> str:
     with pytest.raises(BadInput) as error:
-        checkpoint.load(EngineSettings(model=str(path), **settings))  # type: ignore[arg-type]
+        checkpoint.load(TransformersSettings(model=str(path), **settings))  # type: ignore[arg-type]
     assert "\n" not in error.value.message
     return error.value.message
 
@@ -60,7 +60,7 @@ def test_a_broken_configuration(folder: Folder, tmp_path: Path) -> None:
 
 def test_a_context_longer_than_the_models(folder: Folder) -> None:
     assert "reads at most 512" in refused(folder(), max_len=513)
-    assert checkpoint.load(EngineSettings(model=str(folder()), max_len=100)).max_len == 100
+    assert checkpoint.load(TransformersSettings(model=str(folder()), max_len=100)).max_len == 100
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -71,7 +71,7 @@ def test_a_gpu_that_is_not_there(folder: Folder) -> None:
 def test_the_tokenizer_is_what_its_file_says(folder: Folder) -> None:
     # AutoTokenizer turns this one into Qwen's byte-level kind.
     tokenizer = checkpoint.load(
-        EngineSettings(model=str(folder("qwen2", "sentence_piece")))
+        TransformersSettings(model=str(folder("qwen2", "sentence_piece")))
     ).tokenizer
     assert TextCodec(tokenizer).vocabulary == TextCodec(wrapped("sentence_piece")).vocabulary
     assert tokenizer.eos_token == "<|end|>"
@@ -98,11 +98,11 @@ def test_a_sliding_window_bounds_the_context(tmp_path: Path) -> None:
         sliding_window=64,
     )
     MistralForCausalLM(config).save_pretrained(tmp_path)
-    assert checkpoint.load(EngineSettings(model=str(tmp_path))).max_len == 64
+    assert checkpoint.load(TransformersSettings(model=str(tmp_path))).max_len == 64
 
 
 def test_unknown_and_impossible_settings() -> None:
     with pytest.raises(ValidationError):
-        EngineSettings(model="x", kv_token=5)  # type: ignore[call-arg]
+        TransformersSettings(model="x", kv_token=5)  # type: ignore[call-arg]
     with pytest.raises(ValidationError):
-        EngineSettings(model="x", kv_tokens=0)
+        TransformersSettings(model="x", kv_tokens=0)

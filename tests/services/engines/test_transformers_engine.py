@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from atts_core.engine import Generate, Rate, Sampling, start
 from atts_core.errors import BadInput, EngineError, EngineUnavailable, PromptTooLong
 from atts_core.types import EngineCost, History, Message, Segment, as_ids
-from services.engines.settings import EngineSettings
+from services.engines.settings import TransformersSettings
 from services.engines.transformers_engine import TransformersEngine
 
 Opened = Callable[..., TransformersEngine]
@@ -304,7 +304,7 @@ async def test_a_model_without_a_template_reads_plain_paragraphs(
     for file in folder().iterdir():
         if file.name != "chat_template.jinja":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    engine = TransformersEngine.load(EngineSettings(model=str(tmp_path)))
+    engine = TransformersEngine.load(TransformersSettings(model=str(tmp_path)))
     ids = await engine.render([Message("system", "Be brief."), Message("user", "1+1?")])
     engine.close()
     assert engine._codec._shows(ids) == "System: Be brief.\n\nUser: 1+1?\n\nAssistant:"

@@ -1,0 +1,41 @@
+"""From an engine's settings to the engine: the one place that knows every engine."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from atts_core.engine import Engine
+from services.engines.settings import HttpSettings, Kind, TransformersSettings, VllmSettings
+
+
+class ServedEngine(Engine, Protocol):
+    """An engine with what its owner needs beside the two verbs."""
+
+    def status(self) -> dict[str, Any]:
+        """Running and waiting requests, KV in use, totals since the start."""
+        ...
+
+    def check(self) -> None:
+        """Raise EngineUnavailable when the engine has died or was closed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; requests under way fail with EngineUnavailable."""
+        ...
+
+
+def load(settings: Kind) -> ServedEngine:
+    """Load the engine and let it prove what it can do.
+
+    Raises BadInput where the model cannot be served, or what the engine needs is not installed.
+    """
+    # Imported here: who builds the application, or uses one engine, needs none of the others.
+    match settings:
+        case TransformersSettings():
+            from services.engines.transformers_engine import TransformersEngine
+
+            return TransformersEngine.load(settings)
+        case VllmSettings():
+            raise NotImplementedError
+        case HttpSettings():
+            raise NotImplementedError
