@@ -1,12 +1,17 @@
-"""Votes: from the ends of chains to one answer, and to the moment when it can change no more."""
+"""From the ends of chains to one answer: classes of equivalent answers, weighed and ranked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
 
 from atts_core.answers import normal_form
-from atts_core.types import Answer, Vote
+from atts_core.types import Answer, Stopped, Vote
+
+Aggregation = Literal["majority", "weighted", "best", "first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +19,7 @@ class Ballot:
     """How one chain ended: its answer, its text, and its mean nll under the target (nats a token).
 
     `nll` is infinite for a chain the target never scored; `handed_over` is where in the text the
-    target took over last.
+    target took over last. Ballots stand in the order in which their chains ended.
     """
 
     candidate: int
@@ -24,57 +29,90 @@ class Ballot:
     handed_over: int = 0
 
 
-def count(ballots: Sequence[Ballot]) -> tuple[Vote, ...]:
-    """Classes of equivalent answers, most votes first; ties go to the lowest nll in the class."""
+Weight: TypeAlias = Callable[[Ballot], float]
+Rank: TypeAlias = Callable[[list[Ballot]], tuple[float, ...]]
+"""A class of ballots as a key: the lowest wins."""
+
+
+def _most(same: list[Ballot]) -> tuple[float, ...]:
+    return -len(same), _speaker(same).nll
+
+
+def _heaviest(same: list[Ballot]) -> tuple[float, ...]:
+    return -sum(map(weight, same)), _speaker(same).nll
+
+
+def _lowest(same: list[Ballot]) -> tuple[float, ...]:
+    return (_speaker(same).nll,)
+
+
+def _earliest(same: list[Ballot]) -> tuple[float, ...]:
+    return ()  # sorting is stable: classes stand in the order of their first ballots
+
+
+RANKS: Mapping[Aggregation, Rank] = MappingProxyType(
+    {"majority": _most, "weighted": _heaviest, "best": _lowest, "first": _earliest}
+)
+"""How classes are ranked: by votes (ties go to the class that holds the lowest nll), by votes
+weighed with the chains' mean likelihood a token, by the lowest nll alone, by who came first."""
+
+assert set(RANKS) == set(get_args(Aggregation))
+
+
+def weight(ballot: Ballot) -> float:
+    """exp(-nll): the target's geometric mean likelihood of the chain's tokens, in [0, 1]."""
+    return math.exp(-ballot.nll)
+
+
+def count(ballots: Sequence[Ballot], how: Aggregation = "majority") -> tuple[Vote, ...]:
+    """Classes of equivalent answers, the winner first."""
     classes: dict[object, list[Ballot]] = {}
     for ballot in ballots:
         if ballot.answer is not None:
             classes.setdefault(normal_form(ballot.answer), []).append(ballot)
-    ranked = sorted(classes.values(), key=lambda same: (-len(same), _best(same).nll))
-    return tuple(
-        Vote(answer=_best(same).answer or "", candidates=tuple(b.candidate for b in same))
-        for same in ranked
+    return tuple(_vote(same, how) for same in sorted(classes.values(), key=RANKS[how]))
+
+
+def _vote(same: list[Ballot], how: Aggregation) -> Vote:
+    speaker = same[0] if how == "first" else _speaker(same)
+    assert speaker.answer is not None
+    return Vote(
+        answer=speaker.answer,
+        candidates=tuple(ballot.candidate for ballot in same),
+        weight=sum(map(weight, same)),
+        speaker=speaker.candidate,
+        text=speaker.text,
+        handed_over=speaker.handed_over,
     )
 
 
-def decided(ballots: Sequence[Ballot], still_open: int) -> bool:
-    """Whether no open chain can change the winner any more, even if all agree against it."""
-    votes = count(ballots)
-    if not votes:
-        return False
-    second = votes[1].votes if len(votes) > 1 else 0
-    # A tie would be settled by nll, which an open chain can win: the lead must be strict.
-    return votes[0].votes > second + still_open
-
-
-def majority(ballots: Sequence[Ballot]) -> Answer:
-    """The answer most chains gave; its text is the winner's chain of lowest nll."""
-    votes = count(ballots)
-    if not votes:
-        spoken = min(ballots, key=_order) if ballots else None
+def aggregate(
+    ballots: Sequence[Ballot], how: Aggregation = "majority", stopped: Stopped = "all"
+) -> Answer:
+    """The common answer; without any, the most plausible chain still speaks."""
+    votes = count(ballots, how)
+    if votes:
+        won = votes[0]
         return Answer(
-            answer=None,
-            agreement=0.0,
-            votes=(),
-            text=spoken.text if spoken else "",
-            candidate=spoken.candidate if spoken else None,
-            handed_over=spoken.handed_over if spoken else 0,
+            answer=won.answer,
+            agreement=won.votes / len(ballots),
+            votes=votes,
+            text=won.text,
+            candidate=won.speaker,
+            handed_over=won.handed_over,
+            stopped=stopped,
         )
-    winners = [b for b in ballots if b.candidate in votes[0].candidates]
-    best = _best(winners)
+    spoken = _speaker(ballots) if ballots else None
     return Answer(
-        answer=best.answer,
-        agreement=votes[0].votes / len(ballots),
-        votes=votes,
-        text=best.text,
-        candidate=best.candidate,
-        handed_over=best.handed_over,
+        answer=None,
+        agreement=0.0,
+        votes=(),
+        text=spoken.text if spoken else "",
+        candidate=spoken.candidate if spoken else None,
+        handed_over=spoken.handed_over if spoken else 0,
+        stopped=stopped,
     )
 
 
-def _best(same: Sequence[Ballot]) -> Ballot:
-    return min(same, key=_order)
-
-
-def _order(ballot: Ballot) -> tuple[float, int]:
-    return ballot.nll, ballot.candidate
+def _speaker(same: Sequence[Ballot]) -> Ballot:
+    return min(same, key=lambda ballot: (ballot.nll, ballot.candidate))

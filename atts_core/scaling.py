@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from atts_core import aggregation, events
-from atts_core.aggregation import Ballot
+from atts_core import events, stopping
+from atts_core.aggregation import Ballot, aggregate
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
 from atts_core.errors import EngineError, RunFailed
 from atts_core.policies import POLICIES, Policy
 from atts_core.presampling import presample
 from atts_core.prompts import render
-from atts_core.types import Answer, Ids, Question
+from atts_core.types import Answer, Ids, Question, Stopped
 
 
 async def answer(run: Run, question: Question) -> Answer:
@@ -40,20 +42,25 @@ class Vote:
         self._policy: Policy = POLICIES[run.method.policy]
         self._ballots: list[Ballot] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._chains: dict[int, Chain] = {}
         self._errors: list[str] = []
+        self._stopped: Stopped = "all"
 
     async def take(self) -> Answer:
         run = self._run
-        async with asyncio.TaskGroup() as candidates:
-            self._tasks = [
-                candidates.create_task(self._candidate(index), name=f"{run.id}/{index}")
-                for index in range(run.method.candidates)
-            ]
-        if not self._ballots:
-            reason = self._errors[0] if self._errors else "no candidate ended"
+        with self._deadline():
+            async with asyncio.TaskGroup() as candidates:
+                self._tasks = [
+                    candidates.create_task(self._candidate(index), name=f"{run.id}/{index}")
+                    for index in range(run.method.candidates)
+                ]
+        if not self._ballots and self._errors:
+            reason = self._errors[0]
             run.emit(events.RunFailed(run.at, reason))
             raise RunFailed(f"all {run.method.candidates} candidates failed; the first: {reason}")
-        answer = aggregation.majority(self._ballots)
+        # Where the time was up before any chain's end, the most plausible torso is what there is.
+        ballots = self._ballots or [_ballot(i, chain) for i, chain in self._chains.items()]
+        answer = aggregate(ballots, run.method.aggregation, self._stopped)
         run.emit(events.AnswerReady(run.at, answer))
         return answer
 
@@ -62,7 +69,7 @@ class Vote:
         run = self._run
         by_draft, by_target = self._prompts
         shared = run.draft.capabilities.vocabulary == run.target.capabilities.vocabulary
-        chain = Chain(Reading(by_draft), Reading(by_target), shared)
+        chain = self._chains[index] = Chain(Reading(by_draft), Reading(by_target), shared)
         run.emit(events.CandidateStarted(run.at, index))
         ending: events.Ending = "cancelled"
         error: str | None = None
@@ -85,14 +92,38 @@ class Vote:
                 )
             )
         if error is None:
-            self._ballots.append(
-                Ballot(index, chain.answer, chain.text, chain.nll, chain.handed_over)
-            )
-        self._stop_if_decided()
+            self._ballots.append(_ballot(index, chain))
+        self._stop_if_settled()
 
-    def _stop_if_decided(self) -> None:
-        """Cancel the open candidates as soon as they cannot change the winner."""
-        open_ones = [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]
-        if self._run.method.consensus and aggregation.decided(self._ballots, len(open_ones)):
-            for task in open_ones:
-                task.cancel()
+    def _stop_if_settled(self) -> None:
+        """Cancel the open candidates as soon as the method says that they need not go on."""
+        still_open = len(self._open())
+        why = stopping.stopped(self._ballots, still_open, self._run.method) if still_open else None
+        if why is not None:
+            self._stop(why)
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """Stop all that is open when the question's time, counted from its start, is up."""
+        limit = self._run.method.deadline_ms
+        if limit is None:
+            yield
+            return
+        left = max(0.0, limit / 1000 - self._run.at)
+        alarm = asyncio.get_running_loop().call_later(left, self._stop, "deadline")
+        try:
+            yield
+        finally:
+            alarm.cancel()
+
+    def _stop(self, why: Stopped) -> None:
+        self._stopped = why
+        for task in self._open():
+            task.cancel()
+
+    def _open(self) -> list[asyncio.Task[None]]:
+        return [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]
+
+
+def _ballot(index: int, chain: Chain) -> Ballot:
+    return Ballot(index, chain.answer, chain.text, chain.nll, chain.handed_over)

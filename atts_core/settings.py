@@ -68,6 +68,27 @@ class Method(Strict):
     consensus: bool = Field(
         True, description="cancel the other chains when they can no longer change the answer"
     )
+    confidence: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="cancel the other chains when the leading answer beats the second with this "
+        "probability (Beta stop); None: never for this reason",
+    )
+    stop_after: int | None = Field(
+        None, ge=1, description="cancel the other chains when so many have answered; None: never"
+    )
+    deadline_ms: int | None = Field(
+        None,
+        ge=1,
+        description="milliseconds from a question's start to its answer: the best one by then; "
+        "None: no limit",
+    )
+    aggregation: Literal["majority", "weighted", "best", "first"] = Field(
+        "majority",
+        description="the answer: of most chains; the same, weighed with exp(-nll); of the chain "
+        "of lowest nll; of the chain that ended first",
+    )
 
     @property
     def rate(self) -> float:

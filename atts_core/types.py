@@ -119,12 +119,24 @@ class Score:
         return -self.nll
 
 
+Stopped = Literal["all", "consensus", "confidence", "count", "deadline"]
+"""Why no chain of a question runs any more: all have ended; no open one could change the winner;
+the lead is sure enough; enough have answered; the time was up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One class of equivalent answers: how it reads, and who gave it."""
+    """One class of equivalent answers: how it reads, who gave it, and the chain that speaks for it.
+
+    `weight` is the sum of the chains' mean likelihoods a token, exp(-nll).
+    """
 
     answer: str
     candidates: tuple[int, ...]
+    weight: float
+    speaker: int
+    text: str
+    handed_over: int = 0
 
     @property
     def votes(self) -> int:
@@ -146,3 +158,4 @@ class Answer:
     text: str
     candidate: int | None
     handed_over: int = 0
+    stopped: Stopped = "all"

@@ -1,7 +1,8 @@
-from hypothesis import given
-from hypothesis import strategies as st
+import math
 
-from atts_core.aggregation import Ballot, count, decided, majority
+import pytest
+
+from atts_core.aggregation import Aggregation, Ballot, aggregate, count
 
 
 def ballot(candidate: int, answer: str | None, nll: float = 1.0) -> Ballot:
@@ -14,37 +15,36 @@ def test_equivalent_answers_vote_together() -> None:
 
 
 def test_a_tie_goes_to_the_chain_the_target_finds_most_plausible() -> None:
-    assert majority([ballot(0, "1", nll=2.0), ballot(1, "2", nll=0.5)]).answer == "2"
+    assert aggregate([ballot(0, "1", nll=2.0), ballot(1, "2", nll=0.5)]).answer == "2"
 
 
 def test_the_winner_speaks_through_its_most_plausible_chain() -> None:
-    answer = majority([ballot(0, "1", 2.0), ballot(1, "1", 0.5), ballot(2, "2", 0.1)])
+    answer = aggregate([ballot(0, "1", 2.0), ballot(1, "1", 0.5), ballot(2, "2", 0.1)])
     assert (answer.text, answer.candidate, answer.agreement) == ("chain 1", 1, 2 / 3)
 
 
 def test_chains_without_an_answer_lower_the_agreement() -> None:
-    assert majority([ballot(0, "1"), ballot(1, None)]).agreement == 0.5
+    assert aggregate([ballot(0, "1"), ballot(1, None)]).agreement == 0.5
 
 
 def test_without_any_answer_a_text_is_still_given() -> None:
-    answer = majority([ballot(0, None, 2.0), ballot(1, None, 1.0)])
+    answer = aggregate([ballot(0, None, 2.0), ballot(1, None, 1.0)])
     assert (answer.answer, answer.agreement, answer.text) == (None, 0.0, "chain 1")
 
 
-def test_a_lead_that_open_chains_could_only_tie_is_not_decided() -> None:
-    ballots = [ballot(0, "1"), ballot(1, "1")]
-    assert not decided(ballots, still_open=2)
-    assert decided(ballots, still_open=1)
-
-
-@given(
-    st.lists(st.sampled_from(["1", "2", "3", None]), max_size=8),
-    st.lists(st.sampled_from(["1", "2", "3", "4", None]), max_size=5),
+@pytest.mark.parametrize(
+    ("how", "winner"), [("majority", "1"), ("weighted", "2"), ("best", "3"), ("first", "4")]
 )
-def test_what_is_decided_no_further_votes_can_change(
-    given_votes: list[str | None], further: list[str | None]
-) -> None:
-    ballots = [ballot(i, a) for i, a in enumerate(given_votes)]
-    if decided(ballots, len(further)):
-        later = [ballot(100 + i, a, nll=0.0) for i, a in enumerate(further)]
-        assert majority(ballots + later).answer == majority(ballots).answer
+def test_each_aggregation_ranks_by_its_own_rule(how: Aggregation, winner: str) -> None:
+    ballots = [
+        ballot(0, "4", nll=9.0),
+        *(ballot(i, "1", nll=2.0) for i in (1, 2, 3)),
+        *(ballot(i, "2", nll=0.2) for i in (4, 5)),
+        ballot(6, "3", nll=0.1),
+    ]
+    assert aggregate(ballots, how).answer == winner
+    assert {vote.answer for vote in count(ballots, how)} == {"1", "2", "3", "4"}
+
+
+def test_an_unscored_chain_weighs_nothing() -> None:
+    assert aggregate([ballot(0, "1", math.inf), ballot(1, "2", 5.0)], "weighted").answer == "2"

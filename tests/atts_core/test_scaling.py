@@ -23,7 +23,7 @@ async def test_consensus_stops_what_can_no_longer_change_the_answer(scripted: Sc
 
     recorder = scripted(draft)
     answer = await scaling.answer(recorder.run(candidates=5, takeover_rate=1e-6), QUESTION)
-    assert (answer.answer, answer.agreement) == ("2", 1.0)
+    assert (answer.answer, answer.agreement, answer.stopped) == ("2", 1.0, "consensus")
     endings = [e.ending for e in recorder.of(events.CandidateFinished)]
     assert sorted(endings) == ["answered"] * 3 + ["cancelled"] * 2
     assert recorder.draft.running == recorder.target.running == []
@@ -35,6 +35,43 @@ async def test_without_consensus_every_chain_runs_to_its_end(scripted: Scripted)
     await scaling.answer(recorder.run(candidates=5, consensus=False, takeover_rate=1e-6), QUESTION)
     endings = [e.ending for e in recorder.of(events.CandidateFinished)]
     assert endings == ["answered"] * 5
+
+
+async def test_enough_answers_stop_the_rest(scripted: Scripted) -> None:
+    def draft(seen: str, request: Generate) -> Line:
+        first = request.chain.endswith(("/0", "/1"))
+        return Line(r"\boxed{2}") if first else endless(seen, request)
+
+    recorder = scripted(draft)
+    run = recorder.run(candidates=6, consensus=False, stop_after=2, takeover_rate=1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.stopped) == ("2", "count")
+    assert recorder.draft.running == recorder.target.running == []
+    assert recorder.draft.aborted == 4
+
+
+async def test_at_the_deadline_the_chains_that_ended_answer(scripted: Scripted) -> None:
+    def draft(seen: str, request: Generate) -> Line:
+        return Line(r"\boxed{2}") if request.chain.endswith("/0") else endless(seen, request)
+
+    recorder = scripted(draft)
+    run = recorder.run(
+        candidates=3, turns=10**6, consensus=False, deadline_ms=50, takeover_rate=1e-6
+    )
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.stopped, answer.agreement) == ("2", "deadline", 1.0)
+    assert recorder.draft.running == recorder.target.running == []
+
+
+async def test_at_the_deadline_without_an_answer_the_chain_so_far_is_returned(
+    scripted: Scripted,
+) -> None:
+    recorder = scripted(endless)
+    run = recorder.run(candidates=2, turns=10**6, deadline_ms=50, takeover_rate=1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.stopped) == (None, "deadline")
+    assert answer.text.startswith("hm hm")
+    assert recorder.draft.running == recorder.target.running == []
 
 
 async def test_cancelling_the_run_leaves_no_request_in_any_engine(scripted: Scripted) -> None:

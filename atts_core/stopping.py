@@ -1,0 +1,52 @@
+"""When the chains still open are cancelled: as soon as they are not worth their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb
+
+from atts_core.aggregation import Aggregation, Ballot, count
+from atts_core.settings import Method
+from atts_core.types import Stopped, Vote
+
+
+def stopped(ballots: Sequence[Ballot], still_open: int, method: Method) -> Stopped | None:
+    """Why the open chains may be cancelled now, or None where they must go on."""
+    votes = count(ballots, method.aggregation)
+    if method.stop_after is not None and sum(vote.votes for vote in votes) >= method.stop_after:
+        return "count"
+    if method.consensus and decided(votes, still_open, method.aggregation):
+        return "consensus"
+    if method.confidence is not None and confidence(votes) >= method.confidence:
+        return "confidence"
+    return None
+
+
+def decided(votes: Sequence[Vote], still_open: int, how: Aggregation = "majority") -> bool:
+    """Whether no open chain can change the winner any more, even if all agree against it."""
+    if not votes:
+        return False
+    if how == "first":
+        return True
+    if how == "best":
+        return still_open == 0  # the next chain may be the most plausible of all
+    lead = votes[0].votes if how == "majority" else votes[0].weight
+    rest = votes[1:]
+    second = max((v.votes if how == "majority" else v.weight for v in rest), default=0)
+    # A tie would be settled by nll, which an open chain can win: the lead must be strict. Any
+    # chain's weight is at most 1.
+    return lead > second + still_open
+
+
+def confidence(votes: Sequence[Vote]) -> float:
+    """P(the leading answer is likelier than the second), under a uniform prior; 0 without votes.
+
+    With a votes against b, p ~ Beta(a + 1, b + 1): P(p > 1/2) = P(Binomial(a + b + 1, 1/2) <= a).
+    Source: the Beta stopping rule of Aggarwal et al., "Let's Sample Step by Step", 2023.
+    """
+    if not votes:
+        return 0.0
+    ranked = sorted((vote.votes for vote in votes), reverse=True)
+    a, b = votes[0].votes, max((n for n in ranked[1:]), default=0)
+    n = a + b + 1
+    return float(sum(comb(n, k) for k in range(a + 1)) / 2**n)
