@@ -64,7 +64,9 @@ async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dic
     """The same, from engines in this process."""
     request = validated(ChatRequest, body)
     settings = backend.settings
-    method = request.method(settings.method, settings.limits, settings.served_model)
+    method = request.method(
+        settings.method, settings.efforts, settings.limits, settings.served_model
+    )
     messages = request.conversation()
 
     async def answer(emit: Callable[[Event], None]) -> Outcome:

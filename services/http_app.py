@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import metadata
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
@@ -19,7 +20,9 @@ from services.http_errors import add_error_handlers
 from services.service import Outcome, Service, new_run_id
 from services.settings import Settings
 from services.streaming import first_of, resumed, stream
-from services.wire import ChatRequest, model_names
+from services.wire import ChatRequest, model_names, policy_of
+
+VERSION = metadata.version("atts")
 
 
 class Backend(Protocol):
@@ -42,7 +45,7 @@ def create_app(backend: Backend) -> FastAPI:
         async with backend.lifespan():
             yield
 
-    app = FastAPI(title="ATTS", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(title="ATTS", version=VERSION, lifespan=lifespan)
     app.add_middleware(BodyLimit, limit=backend.settings.limits.max_body_bytes)
     add_error_handlers(app)
     app.include_router(calibration_routes(backend))
@@ -65,17 +68,26 @@ def create_app(backend: Backend) -> FastAPI:
         """The served model, and the policies it can be asked for by name."""
         return {
             "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": began, "owned_by": "atts"}
-                for name in model_names(served)
-            ],
+            "data": [_model(name, began) for name in model_names(served)],
         }
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        """One of the served names."""
+        policy_of(name, served)
+        return _model(name, began)
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        """The version of this server."""
+        return {"version": VERSION}
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat_completions(body: ChatRequest, request: Request) -> Any:
         """Answer a conversation; the `atts` object tunes one request and explains its answer."""
         body.refuse_unsupported()
-        method = body.method(backend.settings.method, backend.settings.limits, served)
+        settings = backend.settings
+        method = body.method(settings.method, settings.efforts, settings.limits, served)
         messages = body.conversation()
         run_id = new_run_id()
 
@@ -89,7 +101,11 @@ def create_app(backend: Backend) -> FastAPI:
                 answer,
                 event=lambda e: reply.event_chunks(run_id, body.model, e, every=wants_events),
                 end=lambda outcome: reply.end_chunks(
-                    outcome, body.model, backend.calibration(), include_usage=wants_usage
+                    outcome,
+                    body.model,
+                    backend.calibration(),
+                    n=body.n or 1,
+                    include_usage=wants_usage,
                 ),
             )
             # The run has started when its first chunk is there: what fails before that (a prompt
@@ -97,6 +113,10 @@ def create_app(backend: Backend) -> FastAPI:
             first = await unless_disconnected(request, first_of(chunks))
             return StreamingResponse(resumed(first, chunks), media_type="text/event-stream")
         outcome = await unless_disconnected(request, answer(lambda event: None))
-        return reply.completion(outcome, body.model, backend.calibration())
+        return reply.completion(outcome, body.model, backend.calibration(), n=body.n or 1)
 
     return app
+
+
+def _model(name: str, began: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": began, "owned_by": "atts"}

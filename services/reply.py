@@ -13,9 +13,10 @@ from services.service import Outcome
 CalibrationState = dict[str, Any]
 
 
-def completion(outcome: Outcome, model: str, calibration: CalibrationState) -> dict[str, Any]:
-    """`chat.completion`: the winner's final statement, its reasoning, and what it all cost."""
-    reasoning, statement = split_reasoning(outcome.answer.text, outcome.answer.handed_over)
+def completion(
+    outcome: Outcome, model: str, calibration: CalibrationState, *, n: int = 1
+) -> dict[str, Any]:
+    """`chat.completion`: the best answers' final statements, their reasoning, what it all cost."""
     return {
         "id": outcome.id,
         "object": "chat.completion",
@@ -23,7 +24,7 @@ def completion(outcome: Outcome, model: str, calibration: CalibrationState) -> d
         "model": model,
         "choices": [
             {
-                "index": 0,
+                "index": index,
                 "message": {
                     "role": "assistant",
                     "content": statement,
@@ -33,10 +34,22 @@ def completion(outcome: Outcome, model: str, calibration: CalibrationState) -> d
                 "logprobs": None,
                 "finish_reason": finish_reason(outcome),
             }
+            for index, (reasoning, statement) in enumerate(spoken(outcome, n))
         ],
         "usage": usage(outcome),
         "atts": details(outcome, calibration),
     }
+
+
+def spoken(outcome: Outcome, n: int) -> list[tuple[str, str]]:
+    """(reasoning, statement) of the best `n` distinct answers, fewer where the chains agreed.
+
+    Without any answer, of the most plausible chain.
+    """
+    answer = outcome.answer
+    if not answer.votes:
+        return [split_reasoning(answer.text, answer.handed_over)]
+    return [split_reasoning(vote.text, vote.handed_over) for vote in answer.votes[:n]]
 
 
 def event_chunks(run_id: str, model: str, event: Event, *, every: bool) -> list[dict[str, Any]]:
@@ -54,15 +67,17 @@ def event_chunks(run_id: str, model: str, event: Event, *, every: bool) -> list[
 
 
 def end_chunks(
-    outcome: Outcome, model: str, calibration: CalibrationState, *, include_usage: bool
+    outcome: Outcome, model: str, calibration: CalibrationState, *, n: int, include_usage: bool
 ) -> list[dict[str, Any]]:
     """The chunks that end a stream: reasoning, content, finish, and usage where it is asked for."""
-    reasoning, statement = split_reasoning(outcome.answer.text, outcome.answer.handed_over)
-    deltas = [{"reasoning_content": reasoning}] if reasoning else []
-    deltas.append({"content": statement})
-    made = [_chunk(outcome.id, model, _choices(delta)) for delta in deltas]
-    last = _chunk(outcome.id, model, _choices({}, finish_reason(outcome)))
-    made.append(last | {"atts": details(outcome, calibration)})
+    made = []
+    for index, (reasoning, statement) in enumerate(spoken(outcome, n)):
+        deltas = [{"reasoning_content": reasoning}] if reasoning else []
+        deltas.append({"content": statement})
+        made += [_chunk(outcome.id, model, _choices(delta, index=index)) for delta in deltas]
+        finish = _choices({}, finish_reason(outcome), index=index)
+        made.append(_chunk(outcome.id, model, finish))
+    made[-1] |= {"atts": details(outcome, calibration)}
     if include_usage:
         made.append(_chunk(outcome.id, model, []) | {"usage": usage(outcome)})
     return made
@@ -78,8 +93,10 @@ def _chunk(run_id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _choices(delta: dict[str, str], finish: str | None = None) -> list[dict[str, Any]]:
-    return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+def _choices(
+    delta: dict[str, str], finish: str | None = None, *, index: int = 0
+) -> list[dict[str, Any]]:
+    return [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 
 def finish_reason(outcome: Outcome) -> str:
@@ -108,7 +125,12 @@ def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
         "seed": outcome.seed,
         "answer": answer.answer,
         "agreement": answer.agreement,
-        "votes": [{"answer": v.answer, "candidates": list(v.candidates)} for v in answer.votes],
+        "aggregation": method.aggregation,
+        "stopped": answer.stopped,
+        "votes": [
+            {"answer": v.answer, "candidates": list(v.candidates), "weight": v.weight}
+            for v in answer.votes
+        ],
         "candidates": {
             "started": method.candidates,
             "finished": sum(n for how, n in ended.items() if how not in ("cancelled", "failed")),

@@ -43,6 +43,28 @@ class StoreSettings(Strict):
     )
 
 
+class Effort(Strict):
+    """What one word of OpenAI's `reasoning_effort` asks for."""
+
+    candidates: int | None = Field(
+        None, ge=1, description="chains that run in parallel; None: `method.candidates`"
+    )
+    turns: int | None = Field(
+        None, ge=1, description="draft segments a chain may have; None: `method.turns`"
+    )
+
+
+class Efforts(Strict):
+    """`reasoning_effort` in candidates and turns, at most what `limits` allow a request.
+
+    A request without it has `medium`.
+    """
+
+    low: Effort = Effort(candidates=4)
+    medium: Effort = Effort()
+    high: Effort = Effort(candidates=32)
+
+
 class Settings(Strict):
     """What is served and how. Replicas, GPUs, placement and ports belong to the Serve config."""
 
@@ -52,6 +74,7 @@ class Settings(Strict):
     draft: EngineSettings = Field(description="the small model that writes the chains")
     target: EngineSettings = Field(description="the large model that judges and takes over")
     method: Method = Field(default_factory=Method)
+    efforts: Efforts = Field(default_factory=Efforts)
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     limits: Limits = Field(default_factory=Limits)
     store: StoreSettings = Field(default_factory=StoreSettings)

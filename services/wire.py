@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from atts_core.aggregation import Aggregation
 from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES
 from atts_core.settings import Limits, Method
 from atts_core.types import Message
+from services.settings import Effort, Efforts
 
 NOT_OURS = {
     "audio": "speech is not produced here",
@@ -89,6 +91,14 @@ class AttsOptions(BaseModel):
     consensus: bool | None = Field(
         None, description="cancel the other chains when they can no longer change the answer"
     )
+    confidence: float | None = Field(
+        None, gt=0.5, lt=1, description="cancel them when the leader beats the second this surely"
+    )
+    stop_after: int | None = Field(None, ge=1, description="cancel them when so many have answered")
+    deadline_ms: int | None = Field(
+        None, ge=1, description="milliseconds until the best answer there is by then"
+    )
+    aggregation: Aggregation | None = Field(None, description="how chains become one answer")
     seed: int | None = Field(None, ge=0, lt=2**63, description="decides everything drawn")
     events: bool = Field(False, description="with `stream`: every event of the run as a chunk")
 
@@ -128,7 +138,10 @@ class ChatRequest(BaseModel):
     seed: int | None = Field(None, ge=0, lt=2**63)
     max_tokens: int | None = Field(None, ge=1, description="tokens of one chain at most")
     max_completion_tokens: int | None = Field(None, ge=1, description="the same as max_tokens")
-    n: Literal[1] | None = None
+    n: int | None = Field(None, ge=1, le=128, description="best distinct answers, a choice each")
+    reasoning_effort: Literal["low", "medium", "high"] | None = Field(
+        None, description="how many candidates and turns, by the server's `efforts`"
+    )
     stream: bool = False
     stream_options: StreamOptions | None = None
     atts: AttsOptions | None = None
@@ -160,9 +173,12 @@ class ChatRequest(BaseModel):
                 )
         return messages
 
-    def method(self, default: Method, limits: Limits, served: str) -> Method:
+    def method(self, default: Method, efforts: Efforts, limits: Limits, served: str) -> Method:
         """The server's method with the request's own wishes, within the server's limits."""
+        effort: Effort = getattr(efforts, self.reasoning_effort or "medium")
         wishes: dict[str, Any] = {
+            "candidates": effort.candidates and min(effort.candidates, limits.max_candidates),
+            "turns": effort.turns and min(effort.turns, limits.max_turns),
             "policy": policy_of(self.model, served),
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -187,6 +203,12 @@ class ChatRequest(BaseModel):
         if self.atts is not None and self.atts.takeover_rate:
             method = method.model_copy(update={"takeover_budget": None})
         _ = method.rate  # a budget beyond the candidates is refused here
+        if self.n is not None and self.n > method.candidates:
+            raise BadInput(
+                f"n: found {self.n}; distinct answers are at most as many as the "
+                f"{method.candidates} candidates: ask for more with atts.candidates",
+                field="n",
+            )
         return method
 
 

@@ -91,6 +91,59 @@ async def test_a_model_s_name_chooses_the_policy(model: str) -> None:
     assert atts["takeover_rate"]["realised"] is None
 
 
+async def test_one_model_is_described_and_an_unknown_one_is_not_found() -> None:
+    async with client(backend()) as http:
+        assert (await http.get("/v1/models/atts:draft-only")).json()["id"] == "atts:draft-only"
+        missing = await http.get("/v1/models/gpt")
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+        assert (await http.get("/version")).json() == {"version": "0.1.0"}
+
+
+def each_its_own(seen: str, request: Generate) -> str:
+    """Two candidates of three agree."""
+    return rf"\boxed{{{'7' if request.chain.endswith('/1') else '5'}}}"
+
+
+async def test_n_gives_the_best_distinct_answers_best_first() -> None:
+    async with client(backend(each_its_own, each_its_own)) as http:
+        asked = body(n=2, atts={"candidates": 3, "consensus": False})
+        reply = (await post(http, asked)).json()
+    said = [choice["message"]["content"] for choice in reply["choices"]]
+    assert said == [r"\boxed{5}", r"\boxed{7}"]
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1]
+
+
+async def test_where_all_agree_there_is_one_choice_whatever_n() -> None:
+    async with client(backend()) as http:
+        reply = (await post(http, body(n=3))).json()
+    assert len(reply["choices"]) == 1
+
+
+@pytest.mark.parametrize(("effort", "started"), [("low", 2), ("medium", 3), ("high", 9)])
+async def test_effort_chooses_how_many_candidates(effort: str, started: int) -> None:
+    served = backend(
+        method={"candidates": 3}, efforts={"low": {"candidates": 2}, "high": {"candidates": 9}}
+    )
+    async with client(served) as http:
+        atts = (await post(http, body(reasoning_effort=effort, atts={"seed": 1}))).json()["atts"]
+    assert atts["candidates"]["started"] == started
+
+
+async def test_the_atts_object_overrides_the_effort() -> None:
+    async with client(backend()) as http:
+        asked = body(reasoning_effort="low", atts={"candidates": 5})
+        assert (await post(http, asked)).json()["atts"]["candidates"]["started"] == 5
+
+
+async def test_the_reply_says_why_the_run_stopped_and_how_it_was_counted() -> None:
+    async with client(backend()) as http:
+        asked = body(atts={"candidates": 6, "stop_after": 1, "aggregation": "first"})
+        atts = (await post(http, asked)).json()["atts"]
+    assert (atts["stopped"], atts["aggregation"]) == ("count", "first")
+    assert sum(len(vote["candidates"]) for vote in atts["votes"]) >= 1
+    assert all(0 < vote["weight"] <= len(vote["candidates"]) for vote in atts["votes"])
+
+
 async def test_health_and_readiness_answer() -> None:
     async with client(backend()) as http:
         assert (await http.get("/health")).json() == {"status": "ok"}
@@ -148,7 +201,12 @@ async def test_a_question_nobody_can_answer_gets_a_reply_with_its_low_agreement(
         ({"atts": 5}, 400, "atts", "found 5"),
         ({"temperature": 3}, 400, "temperature", "≥ 0 and ≤ 2"),
         ({"tools": [{}]}, 400, "tools", "not supported"),
-        ({"n": 2}, 400, "n", "found 2"),
+        ({"n": 4}, 400, "n", "found 4"),
+        ({"n": 0}, 400, "n", "≥ 1"),
+        ({"reasoning_effort": "huge"}, 400, "reasoning_effort", "found 'huge'"),
+        ({"atts": {"confidence": 0.5}}, 400, "atts.confidence", "> 0.5 and < 1"),
+        ({"atts": {"aggregation": "mean"}}, 400, "atts.aggregation", "'weighted'"),
+        ({"atts": {"deadline_ms": 0}}, 400, "atts.deadline_ms", "≥ 1"),
         ({"colour": "red"}, 400, "colour", "unknown"),
     ],
 )
