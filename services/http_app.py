@@ -10,13 +10,16 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.middleware.cors import CORSMiddleware
 
 from atts_core.events import Event
 from services import reply
+from services.access import Access, all_keys
 from services.body_limit import BodyLimit
 from services.calibration_routes import calibration_routes
 from services.disconnect import unless_disconnected
 from services.http_errors import add_error_handlers
+from services.request_id import RequestId
 from services.service import Outcome, Service, new_run_id
 from services.settings import Settings
 from services.streaming import first_of, resumed, stream
@@ -46,7 +49,7 @@ def create_app(backend: Backend) -> FastAPI:
             yield
 
     app = FastAPI(title="ATTS", version=VERSION, lifespan=lifespan)
-    app.add_middleware(BodyLimit, limit=backend.settings.limits.max_body_bytes)
+    add_middlewares(app, backend.settings)
     add_error_handlers(app)
     app.include_router(calibration_routes(backend))
     served = backend.settings.served_model
@@ -116,6 +119,21 @@ def create_app(backend: Backend) -> FastAPI:
         return reply.completion(outcome, body.model, backend.calibration(), n=body.n or 1)
 
     return app
+
+
+def add_middlewares(app: FastAPI, settings: Settings) -> None:
+    """From the outermost inwards: the request's id, browsers' rules, keys, the body's size."""
+    app.add_middleware(BodyLimit, limit=settings.limits.max_body_bytes)
+    app.add_middleware(Access, keys=all_keys(settings.access))
+    if settings.access.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.access.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id", "idempotency-key"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_middleware(RequestId)
 
 
 def _model(name: str, began: int) -> dict[str, Any]:

@@ -43,6 +43,36 @@ class StoreSettings(Strict):
     )
 
 
+ENVIRONMENT = "ATTS_API_KEYS"
+"""Keys in plain text, separated by commas; for those who keep secrets in the environment."""
+
+
+class Key(Strict):
+    """One key that is let in; `atts key` makes one."""
+
+    name: str = Field(min_length=1, max_length=100, description="whose it is, for logs")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, hexadecimal")
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="requests a minute at each router; None: no limit"
+    )
+    concurrent: int | None = Field(
+        None, ge=1, description="requests at once at each router; None: no limit"
+    )
+
+
+class AccessSettings(Strict):
+    """Who may ask."""
+
+    keys: tuple[Key, ...] = Field(
+        (),
+        description="keys that are let in, each `name`, `sha256`, `requests_per_minute`, "
+        f"`concurrent`; more from the environment variable {ENVIRONMENT}; none at all: everybody",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="origins whose pages may call from a browser"
+    )
+
+
 class Effort(Strict):
     """What one word of OpenAI's `reasoning_effort` asks for."""
 
@@ -77,6 +107,7 @@ class Settings(Strict):
     efforts: Efforts = Field(default_factory=Efforts)
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     limits: Limits = Field(default_factory=Limits)
+    access: AccessSettings = Field(default_factory=AccessSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     record: Path | None = Field(
         None, description="folder in which each router keeps its runs as a trace; None: nowhere"

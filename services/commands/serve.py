@@ -18,6 +18,7 @@ import typer
 
 from atts_core.errors import AttsError, BadInput
 from services import model_files, recorder, serve_config
+from services.access import all_keys
 from services.calibration_store import opened
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
@@ -50,6 +51,8 @@ def serve(
         opened(wanted.settings.store).close()
         if wanted.settings.record is not None:
             recorder.prepare(wanted.settings.record)
+    if not all_keys(wanted.settings.access):
+        _say("NO API KEYS ARE SET: whoever reaches the port may ask (`atts key NAME` makes one)")
     _say(f"starting Ray and {wanted.settings.served_model} …")
     stop = threading.Event()
     shutdown = _start(wanted, host, port, address)
@@ -70,6 +73,7 @@ def serve(
 def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str | None) -> Any:
     """Ray, Serve and the application; returns what takes them down again."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled" if address is None else "token")
+    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.proxy:middlewares")
     # This process leads the cluster, it does not work in it: Ray's own log lines stay in its files.
     import ray
     from ray import serve as ray_serve

@@ -69,7 +69,8 @@ def every(kind: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from every(inner, f"{prefix}{name}.")
         elif models_in(inner):
-            yield Setting(prefix + name, "required", "an engine", field.description or "")
+            allowed = "list" if get_origin(inner) is tuple else "an engine"
+            yield Setting(prefix + name, _default(field), allowed, field.description or "")
         else:
             yield Setting(prefix + name, _default(field), _allowed(field), field.description or "")
 
