@@ -14,6 +14,7 @@ import httpx
 from atts_core.answers import equivalent
 from benchmarks.server import running_server
 from models.arithmetic.problems import Problem, held_out
+from services.client import authorization
 
 POLICIES = ("target-only", "draft-only", "atts")
 CANDIDATES = 8
@@ -56,7 +57,7 @@ async def _measure(
     places = asyncio.Semaphore(at_once)
     done = 0
     began = perf_counter()
-    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=600, headers=authorization()) as client:
 
         async def ask(index: int, problem: Problem) -> dict[str, Any]:
             nonlocal done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -17,6 +18,15 @@ from services.http_app import Backend
 from services.service import Outcome
 from services.streaming import follow
 from services.wire import ChatRequest
+
+KEY = "ATTS_API_KEY"
+"""The environment variable that holds the key for a server which wants one."""
+
+
+def authorization() -> dict[str, str]:
+    """The header that shows the key, where the environment holds one."""
+    key = os.environ.get(KEY)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 async def reachable(server: str) -> bool:
@@ -37,7 +47,9 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[st
     completed: dict[str, Any] = {}
     try:
         async with (
-            httpx.AsyncClient(timeout=httpx.Timeout(5, read=None)) as client,
+            httpx.AsyncClient(
+                timeout=httpx.Timeout(5, read=None), headers=authorization()
+            ) as client,
             client.stream("POST", f"{server}/v1/chat/completions", json=asked) as response,
         ):
             if response.status_code != 200:

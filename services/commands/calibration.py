@@ -18,6 +18,7 @@ from atts_core.calibration.bank import Bank
 from atts_core.calibration.keys import PairKey
 from atts_core.errors import AttsError, BadInput
 from services import serve_config
+from services.client import authorization
 from services.store import files, scores, transfer
 from services.store.database import MEMORY, Database, open_database
 
@@ -162,7 +163,7 @@ def _parsed(pair: str | None) -> PairKey | None:
 def _asked(server: str) -> dict[str, Any]:
     """A running server's own account."""
     try:
-        response = httpx.get(f"{server}/v1/atts/calibration", timeout=10)
+        response = httpx.get(f"{server}/v1/atts/calibration", headers=authorization(), timeout=10)
         state = response.raise_for_status().json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise AttsError(f"{server}: {type(error).__name__}: {error}") from None

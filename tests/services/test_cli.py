@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from services import serve_config
+from services.access import hashed
+from services.settings import Key
 
 
 def atts(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -110,3 +112,11 @@ def test_the_doctor_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "NOT  draft files" in done.stdout
     assert "→ point the configuration at a folder" in done.stdout
+
+
+def test_a_new_key_opens_what_its_entry_guards() -> None:
+    made = json.loads(atts("key", "ann", "--json").stdout)
+    entry = Key(name=made["name"], sha256=made["sha256"])
+    assert entry.sha256 == hashed(made["key"])
+    shown = atts("key", "ann").stdout
+    assert 'name: "ann"' in shown and "sha256: " in shown
