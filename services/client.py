@@ -85,7 +85,7 @@ async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dic
         return await backend.service.answer(messages, method, emit=emit)
 
     async with aclosing(follow(answer)) as run:
-        async for happened in run:
+        async for happened in (one async for together in run for one in together):
             if not isinstance(happened, Outcome):
                 yield as_json(happened)
                 continue

@@ -17,6 +17,7 @@ from services import reply
 from services.access import Access, all_keys
 from services.body_limit import BodyLimit
 from services.calibration_routes import calibration_routes
+from services.chat_stream import ChatStream
 from services.disconnect import unless_disconnected
 from services.http_errors import add_error_handlers
 from services.request_id import RequestId
@@ -98,18 +99,17 @@ def create_app(backend: Backend) -> FastAPI:
             return await backend.service.answer(messages, method, run_id=run_id, emit=emit)
 
         if body.stream:
-            wants_events = body.atts is not None and body.atts.events
-            wants_usage = body.stream_options is not None and body.stream_options.include_usage
+            chat = ChatStream(
+                run_id,
+                body.model,
+                n=body.n or 1,
+                every=body.atts is not None and body.atts.events,
+                include_usage=body.stream_options is not None and body.stream_options.include_usage,
+            )
             chunks = stream(
                 answer,
-                event=lambda e: reply.event_chunks(run_id, body.model, e, every=wants_events),
-                end=lambda outcome: reply.end_chunks(
-                    outcome,
-                    body.model,
-                    backend.calibration(),
-                    n=body.n or 1,
-                    include_usage=wants_usage,
-                ),
+                event=chat.event,
+                end=lambda outcome: chat.end(outcome, backend.calibration()),
             )
             # The run has started when its first chunk is there: what fails before that (a prompt
             # too long, no room) still gets a status of its own.

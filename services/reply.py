@@ -1,4 +1,4 @@
-"""From an outcome to OpenAI's response, whole or as stream chunks, with our `atts` object."""
+"""From an outcome to OpenAI's response, with our `atts` object."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from atts_core.answers import split_reasoning
-from atts_core.events import Event, RunStarted, as_json
 from atts_core.usage import ModelUsage
 from services.service import Outcome
 
@@ -50,53 +49,6 @@ def spoken(outcome: Outcome, n: int) -> list[tuple[str, str]]:
     if not answer.votes:
         return [split_reasoning(answer.text, answer.handed_over)]
     return [split_reasoning(vote.text, vote.handed_over) for vote in answer.votes[:n]]
-
-
-def event_chunks(run_id: str, model: str, event: Event, *, every: bool) -> list[dict[str, Any]]:
-    """What a stream says of an event.
-
-    The run's start opens the assistant's message. With `every`, each event is a chunk that
-    OpenAI's clients read past: no choices, the event under `atts`.
-    """
-    made = []
-    if isinstance(event, RunStarted):
-        made.append(_chunk(run_id, model, _choices({"role": "assistant", "content": ""})))
-    if every:
-        made.append(_chunk(run_id, model, []) | {"atts": as_json(event)})
-    return made
-
-
-def end_chunks(
-    outcome: Outcome, model: str, calibration: CalibrationState, *, n: int, include_usage: bool
-) -> list[dict[str, Any]]:
-    """The chunks that end a stream: reasoning, content, finish, and usage where it is asked for."""
-    made = []
-    for index, (reasoning, statement) in enumerate(spoken(outcome, n)):
-        deltas = [{"reasoning_content": reasoning}] if reasoning else []
-        deltas.append({"content": statement})
-        made += [_chunk(outcome.id, model, _choices(delta, index=index)) for delta in deltas]
-        finish = _choices({}, finish_reason(outcome), index=index)
-        made.append(_chunk(outcome.id, model, finish))
-    made[-1] |= {"atts": details(outcome, calibration)}
-    if include_usage:
-        made.append(_chunk(outcome.id, model, []) | {"usage": usage(outcome)})
-    return made
-
-
-def _chunk(run_id: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "id": run_id,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": model,
-        "choices": choices,
-    }
-
-
-def _choices(
-    delta: dict[str, str], finish: str | None = None, *, index: int = 0
-) -> list[dict[str, Any]]:
-    return [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 
 def finish_reason(outcome: Outcome) -> str:

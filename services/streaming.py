@@ -20,8 +20,20 @@ Answering = Callable[[Callable[[Event], None]], Awaitable[Outcome]]
 """A run that has not begun: it is handed where its events go, and has an outcome."""
 
 
-async def follow(answer: Answering) -> AsyncGenerator[Event | Outcome, None]:
-    """A run's events as they happen, then its outcome; the run ends with the iterator."""
+GATHER_SECONDS = 0.015
+"""What happens within so long is sent together."""
+KEEP_ALIVE_SECONDS = 10.0
+"""A stream that is silent for so long says that it lives: proxies close what seems dead."""
+
+
+async def follow(
+    answer: Answering, *, within: float = 0.0, silence: float | None = None
+) -> AsyncGenerator[list[Event | Outcome], None]:
+    """A run's events as they happen, at last its outcome; the run ends with the iterator.
+
+    Events come together that happen `within` seconds of the first of them; only the run's first
+    does not wait for others. An empty list stands for `silence` seconds without any.
+    """
     queue: asyncio.Queue[Event | None] = asyncio.Queue()
 
     async def run() -> Outcome:
@@ -31,10 +43,26 @@ async def follow(answer: Answering) -> AsyncGenerator[Event | Outcome, None]:
             queue.put_nowait(None)
 
     running = asyncio.create_task(run())
+    pause = 0.0
     try:
-        while (happened := await queue.get()) is not None:
-            yield happened
-        yield await running
+        while True:
+            happened: list[Event | None] = []
+            try:
+                async with asyncio.timeout(silence):
+                    happened.append(await queue.get())
+            except TimeoutError:
+                yield []
+                continue
+            await asyncio.sleep(pause)
+            pause = within
+            while not queue.empty():
+                happened.append(queue.get_nowait())
+            together: list[Event | Outcome] = [one for one in happened if one is not None]
+            if together:
+                yield together
+            if None in happened:
+                yield [await running]
+                return
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -47,11 +75,18 @@ async def stream(
     end: Callable[[Outcome], list[Chunk]],
 ) -> AsyncIterator[bytes]:
     """The chunks of one run's events as they happen, then those of its outcome, then `[DONE]`."""
-    async with aclosing(follow(answer)) as run:
-        async for happened in run:
-            chunks = end(happened) if isinstance(happened, Outcome) else event(happened)
-            for chunk in chunks:
-                yield _sse(chunk)
+    run = follow(answer, within=GATHER_SECONDS, silence=KEEP_ALIVE_SECONDS)
+    async with aclosing(run):
+        async for together in run:
+            if not together:
+                yield b": keep-alive\n\n"
+            chunks = [
+                chunk
+                for one in together
+                for chunk in (end(one) if isinstance(one, Outcome) else event(one))
+            ]
+            if chunks:
+                yield b"".join(map(_sse, chunks))
     yield b"data: [DONE]\n\n"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from atts_core.engine import Generate, Line
 from atts_core.errors import EngineUnavailable
+from services.streaming import follow
 from tests.services.conftest import ANSWER, backend, client
 
 QUESTION = [{"role": "user", "content": "What is 1 + 1?"}]
@@ -354,3 +355,37 @@ async def test_a_client_that_hangs_up_stops_the_work(listening: Any, stream: boo
             while draft.running or endless.service.running:
                 await asyncio.sleep(0.01)
         assert draft.aborted == 4
+
+
+async def test_a_stream_tells_the_leader_s_chain_before_the_end_and_the_answer_last() -> None:
+    written = ["one\n\n", "two\n\n", r"The result is \boxed{2}."]
+
+    def draft(seen: str, request: Generate) -> str:
+        return written[seen.partition("<assistant>")[2].count("\n\n")]
+
+    async with client(backend(draft)) as http:
+        asked = body(stream=True, atts={"candidates": 2, "takeover_rate": 1e-6})
+        response = await post(http, asked)
+    deltas = [
+        choice["delta"]
+        for line in response.text.split("\n\n")[:-2]
+        for choice in json.loads(line.removeprefix("data: "))["choices"]
+    ]
+    assert "".join(d.get("reasoning_content", "") for d in deltas).split() == ["one", "two"]
+    assert [d["content"] for d in deltas if d.get("content")] == [r"The result is \boxed{2}."]
+    kinds = [next(iter(d), "") for d in deltas]
+    assert kinds.index("content", 1) > max(i for i, k in enumerate(kinds) if "reasoning" in k)
+
+
+async def test_a_silent_run_keeps_its_stream_alive() -> None:
+    release = asyncio.Event()
+
+    async def answer(emit: Any) -> Any:
+        await release.wait()
+        raise EngineUnavailable("gone")
+
+    run = follow(answer, silence=0.01)
+    assert await anext(run) == []
+    release.set()
+    with pytest.raises(EngineUnavailable):
+        await anext(run)
