@@ -20,7 +20,6 @@ from services.calibration_routes import calibration_routes
 from services.chat_stream import ChatStream
 from services.disconnect import unless_disconnected
 from services.http_errors import add_error_handlers
-from services.request_id import RequestId
 from services.service import Outcome, Service, new_run_id
 from services.settings import Settings
 from services.streaming import first_of, resumed, stream
@@ -122,7 +121,7 @@ def create_app(backend: Backend) -> FastAPI:
 
 
 def add_middlewares(app: FastAPI, settings: Settings) -> None:
-    """From the outermost inwards: the request's id, browsers' rules, keys, the body's size."""
+    """From the outermost inwards: browsers' rules, keys, the body's size."""
     app.add_middleware(BodyLimit, limit=settings.limits.max_body_bytes)
     app.add_middleware(Access, keys=all_keys(settings.access))
     if settings.access.cors_origins:
@@ -133,7 +132,6 @@ def add_middlewares(app: FastAPI, settings: Settings) -> None:
             allow_headers=["authorization", "content-type", "x-request-id", "idempotency-key"],
             expose_headers=["x-request-id"],
         )
-    app.add_middleware(RequestId)
 
 
 def _model(name: str, began: int) -> dict[str, Any]:

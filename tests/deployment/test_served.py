@@ -48,6 +48,17 @@ def test_a_question_is_answered_right(http: httpx.Client) -> None:
     assert reply["atts"]["candidates"]["failed"] == 0
 
 
+def test_a_client_s_request_id_comes_back_once(http: httpx.Client) -> None:
+    reply = http.get("/health", headers={"X-Request-ID": "run-7"})
+    assert reply.headers.get_list("x-request-id") == ["run-7"]
+
+
+def test_a_client_cannot_switch_serve_s_timeout_to_nothing(http: httpx.Client) -> None:
+    """Serve's proxy would answer 408 at once if the header reached it."""
+    unsafe = {"x-request-timeout-seconds": "0.001"}
+    assert http.post("/v1/chat/completions", json=body(), headers=unsafe).status_code == 200
+
+
 def test_scoring_reads_the_chain_from_the_cache(http: httpx.Client) -> None:
     """A segment's score costs the segment: nearly all of the history was cached."""
     problem = next(iter(held_out(1, seed=5)))
