@@ -8,15 +8,13 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from atts_core.errors import BadInput
-from services.engines.settings import HttpSettings
 from services.settings import Settings
 
 
 def check_pair(settings: Settings) -> None:
     """`BadInput` where one of the two models is a folder that is missing or broken."""
-    for name, engine in (("draft", settings.draft), ("target", settings.target)):
-        if not isinstance(engine, HttpSettings):
-            check(engine.model, name)
+    check(settings.draft.model, "draft")
+    check(settings.target.model, "target")
 
 
 def check(model: str, name: str) -> None:

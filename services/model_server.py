@@ -7,7 +7,7 @@ from typing import Any
 from atts_core.engine import Capabilities, Generate, Rate, result, start
 from atts_core.types import Ids, Message, Scored, Segment
 from services.engines import loading
-from services.engines.settings import Kind
+from services.engines.settings import TransformersSettings
 
 
 class ModelServer:
@@ -17,7 +17,7 @@ class ModelServer:
     health check, so that Serve replaces the replica.
     """
 
-    def __init__(self, settings: Kind) -> None:
+    def __init__(self, settings: TransformersSettings) -> None:
         self._engine = loading.load(settings)
 
     async def capabilities(self) -> Capabilities:

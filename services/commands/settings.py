@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from atts_core.settings import bounds, models_in
-from services.engines.settings import KINDS
 from services.settings import Settings
 
 
@@ -32,33 +31,16 @@ def settings(
 ) -> None:
     """Print every setting of a Serve configuration's `args`."""
     if json_:
-        engines = {name: list(every(kind)) for name, kind in KINDS.items()}
-        print(
-            json.dumps(
-                [asdict(setting) for setting in every(Settings)]
-                + [
-                    asdict(setting) | {"name": f"{model}.{setting.name}", "engine": name}
-                    for model in ("draft", "target")
-                    for name, found in engines.items()
-                    for setting in found
-                ],
-                indent=2,
-            )
-        )
+        print(json.dumps([asdict(setting) for setting in every(Settings)], indent=2))
     else:
         print(as_markdown())
 
 
 def as_markdown() -> str:
-    """The settings as one table, in the order of the model, then a table for each engine."""
-    parts = [_table(every(Settings))]
-    for name, kind in KINDS.items():
-        parts += [f"`draft` and `target` with `engine: {name}`:", _table(every(kind))]
-    return "\n\n".join(parts)
-
-
-def _table(settings: Iterator[Setting]) -> str:
-    rows = [f"| `{s.name}` | {s.default} | {s.allowed} | {s.description} |" for s in settings]
+    """The settings as one table, in the order of the model."""
+    rows = [
+        f"| `{s.name}` | {s.default} | {s.allowed} | {s.description} |" for s in every(Settings)
+    ]
     return "\n".join(["| setting | default | allowed | meaning |", "|---|---|---|---|", *rows])
 
 
@@ -68,9 +50,8 @@ def every(kind: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from every(inner, f"{prefix}{name}.")
-        elif models_in(inner):
-            allowed = "list" if get_origin(inner) is tuple else "an engine"
-            yield Setting(prefix + name, _default(field), allowed, field.description or "")
+        elif get_origin(inner) is tuple and models_in(inner):
+            yield Setting(prefix + name, _default(field), "list", field.description or "")
         else:
             yield Setting(prefix + name, _default(field), _allowed(field), field.description or "")
 

@@ -227,6 +227,7 @@ def test_whatever_comes_and_goes_scores_are_those_of_a_plain_pass(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 1,500 plays: minutes where nothing else runs, more beside others
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.sampled_from(ARRANGED),
