@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 from atts_core.answers import normal_form
-from atts_core.types import Answer, Stopped, Vote
-
-Aggregation = Literal["majority", "weighted", "best", "first"]
+from atts_core.types import Aggregation, Answer, Stopped, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,6 @@ class Ballot:
     handed_over: int = 0
 
 
-Weight: TypeAlias = Callable[[Ballot], float]
 Rank: TypeAlias = Callable[[list[Ballot]], tuple[float, ...]]
 """A class of ballots as a key: the lowest wins."""
 

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from atts_core.calibration.settings import CoverageName, budget_rate
 from atts_core.errors import BadInput
+from atts_core.types import Aggregation
 
 
 class Strict(BaseModel):
@@ -84,7 +85,7 @@ class Method(Strict):
         description="milliseconds from a question's start to its answer: the best one by then; "
         "None: no limit",
     )
-    aggregation: Literal["majority", "weighted", "best", "first"] = Field(
+    aggregation: Aggregation = Field(
         "majority",
         description="the answer: of most chains; the same, weighed with exp(-nll); of the chain "
         "of lowest nll; of the chain that ended first",
@@ -158,25 +159,22 @@ def _reach(
     """
     shown: list[str] = []
     fields = dict(kind.model_fields)
-    members: list[type[BaseModel]] = []
     last = None
     for part in path:
         if part in fields:
             last = fields[part]
-            members = models_in(last.annotation)
-            fields = dict(members[0].model_fields) if members else {}
+            inner = _models_in(last.annotation)
+            fields = dict(inner[0].model_fields) if inner else {}
         elif not part.isdigit():
-            fields = next((dict(m.model_fields) for m in members if m.__name__ == part), fields)
             continue
         shown.append(part)
     return shown, fields, last
 
 
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The settings classes that a field's annotation names, members of a union in their order."""
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for arg in get_args(annotation) for model in models_in(arg)]
+    return [model for arg in get_args(annotation) for model in _models_in(arg)]
 
 
 def bounds(field: FieldInfo) -> list[str]:

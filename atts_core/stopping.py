@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb
 
-from atts_core.aggregation import Aggregation, Ballot, count
+from atts_core.aggregation import Ballot, count
 from atts_core.settings import Method
-from atts_core.types import Stopped, Vote
+from atts_core.types import Aggregation, Stopped, Vote
 
 
 def stopped(ballots: Sequence[Ballot], still_open: int, method: Method) -> Stopped | None:
@@ -30,12 +30,10 @@ def decided(votes: Sequence[Vote], still_open: int, how: Aggregation = "majority
         return True
     if how == "best":
         return still_open == 0  # the next chain may be the most plausible of all
-    lead = votes[0].votes if how == "majority" else votes[0].weight
-    rest = votes[1:]
-    second = max((v.votes if how == "majority" else v.weight for v in rest), default=0)
+    lead, *rest = (vote.votes if how == "majority" else vote.weight for vote in votes)
     # A tie would be settled by nll, which an open chain can win: the lead must be strict. Any
     # chain's weight is at most 1.
-    return lead > second + still_open
+    return lead > max(rest, default=0) + still_open
 
 
 def confidence(votes: Sequence[Vote]) -> float:

@@ -119,6 +119,9 @@ class Score:
         return -self.nll
 
 
+Aggregation = Literal["majority", "weighted", "best", "first"]
+"""How ballots become one answer: see `atts_core.aggregation.RANKS`."""
+
 Stopped = Literal["all", "consensus", "confidence", "count", "deadline"]
 """Why no chain of a question runs any more: all have ended; no open one could change the winner;
 the lead is sure enough; enough have answered; the time was up."""

@@ -11,8 +11,7 @@ from services import reply
 from services.leader import Leader
 from services.reply import CalibrationState
 from services.service import Outcome
-
-Chunk = dict[str, Any]
+from services.streaming import Chunk
 
 
 @dataclass
@@ -46,8 +45,9 @@ class ChatStream:
     def end(self, outcome: Outcome, calibration: CalibrationState) -> list[Chunk]:
         """The chunks that end a stream: what is left of the winner's reasoning, each answer's
         statement and finish, the run's details, and usage where it is asked for."""
-        made = self._last_reasoning(outcome)
-        for index, (reasoning, statement) in enumerate(reply.spoken(outcome, self.n)):
+        spoken = reply.spoken(outcome, self.n)
+        made = self._last_reasoning(outcome, spoken[0][1])
+        for index, (reasoning, statement) in enumerate(spoken):
             if index and reasoning:
                 made.append(self._chunk(_choices({"reasoning_content": reasoning}, index=index)))
             made.append(self._chunk(_choices({"content": statement}, index=index)))
@@ -58,13 +58,12 @@ class ChatStream:
             made.append(self._chunk([]) | {"usage": reply.usage(outcome)})
         return made
 
-    def _last_reasoning(self, outcome: Outcome) -> list[Chunk]:
+    def _last_reasoning(self, outcome: Outcome, statement: str) -> list[Chunk]:
         candidate = outcome.answer.candidate
         if candidate is None:
             return []
         changed = self.leader.lead(candidate)
         text = outcome.answer.text
-        _, statement = reply.spoken(outcome, 1)[0]
         left = self.leader.rest(text[: text.rstrip().rfind(statement)]).rstrip()
         return self._reasoning(candidate, left, changed=changed)
 

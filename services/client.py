@@ -75,10 +75,7 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[st
 async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """The same, from engines in this process."""
     request = validated(ChatRequest, body)
-    settings = backend.settings
-    method = request.method(
-        settings.method, settings.efforts, settings.limits, settings.served_model
-    )
+    method = request.method(backend.settings)
     messages = request.conversation()
 
     async def answer(emit: Callable[[Event], None]) -> Outcome:

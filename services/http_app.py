@@ -89,8 +89,7 @@ def create_app(backend: Backend) -> FastAPI:
     async def chat_completions(body: ChatRequest, request: Request) -> Any:
         """Answer a conversation; the `atts` object tunes one request and explains its answer."""
         body.refuse_unsupported()
-        settings = backend.settings
-        method = body.method(settings.method, settings.efforts, settings.limits, served)
+        method = body.method(backend.settings)
         messages = body.conversation()
         run_id = new_run_id()
 

@@ -34,6 +34,8 @@ class Leader:
         self._texts: dict[int, str] = defaultdict(str)
         self._pending: dict[int, str] = {}
         self._answers: dict[int, object] = {}
+        self._favoured: list[int] = []
+        """Candidates of the answer with most votes; of answers as frequent, the first given."""
         self._out: set[int] = set()
 
     def follow(self, event: Event) -> Said | None:
@@ -77,6 +79,10 @@ class Leader:
             self._out.add(event.candidate)
         else:
             self._answers[event.candidate] = normal_form(event.answer)
+            classes: dict[object, list[int]] = {}
+            for candidate, answer in self._answers.items():
+                classes.setdefault(answer, []).append(candidate)
+            self._favoured = max(classes.values(), key=len)
 
     def _said(self) -> Said | None:
         best = self._best()
@@ -92,21 +98,12 @@ class Leader:
         return Said(best, text, changed)
 
     def _best(self) -> int | None:
-        now = self.candidate
-        favoured = self._favoured()
+        now, favoured = self.candidate, self._favoured
         if favoured and now is not None and now in self._answers and now not in favoured:
             return favoured[0]
         if now is not None and now not in self._out:
             return now
-        running = [c for c, text in self._texts.items() if text and c not in self._out]
-        return favoured[0] if favoured else max(running, key=self._length, default=now)
-
-    def _length(self, candidate: int) -> int:
-        return len(self._texts[candidate])
-
-    def _favoured(self) -> list[int]:
-        """Candidates of the answer with most votes, the first to give it leading."""
-        classes: dict[object, list[int]] = {}
-        for candidate, answer in self._answers.items():
-            classes.setdefault(answer, []).append(candidate)
-        return max(classes.values(), key=len, default=[])
+        if favoured:
+            return favoured[0]
+        running = {c: len(text) for c, text in self._texts.items() if text and c not in self._out}
+        return max(running, key=running.__getitem__, default=now)

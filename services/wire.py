@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from atts_core.aggregation import Aggregation
 from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES
 from atts_core.settings import Limits, Method
-from atts_core.types import Message
-from services.settings import Effort, Efforts
+from atts_core.types import Aggregation, Message
+from services.settings import Effort, Settings
 
 NOT_OURS = {
     "audio": "speech is not produced here",
@@ -173,13 +172,14 @@ class ChatRequest(BaseModel):
                 )
         return messages
 
-    def method(self, default: Method, efforts: Efforts, limits: Limits, served: str) -> Method:
+    def method(self, settings: Settings) -> Method:
         """The server's method with the request's own wishes, within the server's limits."""
-        effort: Effort = getattr(efforts, self.reasoning_effort or "medium")
+        limits = settings.limits
+        effort: Effort = getattr(settings.efforts, self.reasoning_effort or "medium")
         wishes: dict[str, Any] = {
             "candidates": effort.candidates and min(effort.candidates, limits.max_candidates),
             "turns": effort.turns and min(effort.turns, limits.max_turns),
-            "policy": policy_of(self.model, served),
+            "policy": policy_of(self.model, settings.served_model),
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": self.seed,
@@ -189,7 +189,9 @@ class ChatRequest(BaseModel):
             asked = self.atts.model_dump(exclude={"events"}, exclude_none=True)
             within(asked, limits)
             wishes |= asked
-        method = default.model_copy(update={k: v for k, v in wishes.items() if v is not None})
+        method = settings.method.model_copy(
+            update={k: v for k, v in wishes.items() if v is not None}
+        )
         if method.policy not in POLICIES:
             raise BadInput(
                 f"atts.policy: found {method.policy!r}; known are: {', '.join(POLICIES)}",

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from atts_core.settings import bounds, models_in
+from atts_core.settings import bounds
 from services.settings import Settings
 
 
@@ -44,23 +44,25 @@ def as_markdown() -> str:
     return "\n".join(["| setting | default | allowed | meaning |", "|---|---|---|---|", *rows])
 
 
-def every(kind: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """The settings of `kind`, groups inside groups with dotted names."""
+def every(
+    kind: type[BaseModel], prefix: str = "", group: BaseModel | None = None
+) -> Iterator[Setting]:
+    """The settings of `kind`, groups inside groups with dotted names.
+
+    The defaults are those of `group` where the settings around it come with one of their own.
+    """
     for name, field in kind.model_fields.items():
+        default = (
+            field.get_default(call_default_factory=True) if group is None else getattr(group, name)
+        )
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from every(inner, f"{prefix}{name}.")
-        elif get_origin(inner) is tuple and models_in(inner):
-            yield Setting(prefix + name, _default(field), "list", field.description or "")
+            own = default if isinstance(default, BaseModel) else None
+            yield from every(inner, f"{prefix}{name}.", own)
         else:
-            yield Setting(prefix + name, _default(field), _allowed(field), field.description or "")
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value: Any = field.get_default(call_default_factory=True)
-    return f"`{json.dumps(value, default=str)}`"
+            required = group is None and field.is_required()
+            shown = "required" if required else f"`{json.dumps(default, default=str)}`"
+            yield Setting(prefix + name, shown, _allowed(field), field.description or "")
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -83,5 +85,5 @@ def _type(kind: Any) -> str:
         return named[kind]
     parts = [named[part] for part in get_args(kind) if part in named]
     if get_origin(kind) is tuple:
-        return "list of " + " or ".join(parts)
+        return "list of " + " or ".join(parts) if parts else "list"
     return " or ".join([*parts, *(["null"] if type(None) in get_args(kind) else [])])

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from atts_core.aggregation import Aggregation, Ballot, aggregate, count
+from atts_core.aggregation import Ballot, aggregate, count
+from atts_core.types import Aggregation
 
 
 def ballot(candidate: int, answer: str | None, nll: float = 1.0) -> Ballot:

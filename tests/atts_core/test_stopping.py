@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atts_core.aggregation import Aggregation, Ballot, aggregate, count
+from atts_core.aggregation import Ballot, aggregate, count
 from atts_core.settings import Method
 from atts_core.stopping import confidence, decided, stopped
+from atts_core.types import Aggregation
 
 NEVER = Method(consensus=False)
 HOWS: tuple[Aggregation, ...] = ("majority", "weighted", "first")

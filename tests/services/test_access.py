@@ -1,4 +1,4 @@
-"""API keys, their limits, and what every response carries."""
+"""API keys and their limits, pages of other origins, and headers no client may send."""
 
 from __future__ import annotations
 
