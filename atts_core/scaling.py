@@ -54,12 +54,11 @@ class Vote:
                     candidates.create_task(self._candidate(index), name=f"{run.id}/{index}")
                     for index in range(run.method.candidates)
                 ]
-        if not self._ballots and self._errors:
+        if len(self._errors) == run.method.candidates:
             reason = self._errors[0]
             run.emit(events.RunFailed(run.at, reason))
             raise RunFailed(f"all {run.method.candidates} candidates failed; the first: {reason}")
-        # Where the time was up before any chain's end, the most plausible torso is what there is.
-        ballots = self._ballots or [_ballot(i, chain) for i, chain in self._chains.items()]
+        ballots = self._ballots or self._torsos()
         answer = aggregate(ballots, run.method.aggregation, self._stopped)
         run.emit(events.AnswerReady(run.at, answer))
         return answer
@@ -78,6 +77,7 @@ class Vote:
         except EngineError as failure:
             ending, error = "failed", f"{type(failure).__name__}: {failure}"
             self._errors.append(error)
+            del self._chains[index]
         finally:
             run.emit(
                 events.CandidateFinished(
@@ -92,8 +92,15 @@ class Vote:
                 )
             )
         if error is None:
-            self._ballots.append(_ballot(index, chain))
+            self._ballots.append(_ballot(index, chain, chain.answer))
         self._stop_if_settled()
+
+    def _torsos(self) -> list[Ballot]:
+        """What there is where the time was up before any chain's end: chains without an answer.
+
+        A box in a torso may stand in a segment that was rejected.
+        """
+        return [_ballot(index, chain, None) for index, chain in self._chains.items()]
 
     def _stop_if_settled(self) -> None:
         """Cancel the open candidates as soon as the method says that they need not go on."""
@@ -125,5 +132,5 @@ class Vote:
         return [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]
 
 
-def _ballot(index: int, chain: Chain) -> Ballot:
-    return Ballot(index, chain.answer, chain.text, chain.nll, chain.handed_over)
+def _ballot(index: int, chain: Chain, answer: str | None) -> Ballot:
+    return Ballot(index, answer, chain.text, chain.nll, chain.handed_over)

@@ -37,14 +37,14 @@ def decided(votes: Sequence[Vote], still_open: int, how: Aggregation = "majority
 
 
 def confidence(votes: Sequence[Vote]) -> float:
-    """P(the leading answer is likelier than the second), under a uniform prior; 0 without votes.
+    """P(the leading answer is likelier than any other), under a uniform prior; 0 without votes.
 
-    With a votes against b, p ~ Beta(a + 1, b + 1): P(p > 1/2) = P(Binomial(a + b + 1, 1/2) <= a).
+    With a votes against b of its strongest rival, p ~ Beta(a + 1, b + 1), and
+    P(p > 1/2) = P(Binomial(a + b + 1, 1/2) <= a).
     Source: the Beta stopping rule of Aggarwal et al., "Let's Sample Step by Step", 2023.
     """
     if not votes:
         return 0.0
-    ranked = sorted((vote.votes for vote in votes), reverse=True)
-    a, b = votes[0].votes, max((n for n in ranked[1:]), default=0)
-    n = a + b + 1
+    a, *rest = (vote.votes for vote in votes)
+    n = a + max(rest, default=0) + 1
     return float(sum(comb(n, k) for k in range(a + 1)) / 2**n)

@@ -7,6 +7,7 @@ import pytest
 
 from atts_core import events, scaling
 from atts_core.engine import Generate, Line
+from atts_core.errors import EngineError
 from tests.conftest import QUESTION, Recorder
 
 Scripted = Callable[..., Recorder]
@@ -14,6 +15,10 @@ Scripted = Callable[..., Recorder]
 
 def endless(seen: str, request: Generate) -> Line:
     return Line("hm ", ticks=50)
+
+
+def endless_takeover(seen: str, request: Generate) -> Line:
+    return Line("hm ", ticks=10**9)
 
 
 async def test_consensus_stops_what_can_no_longer_change_the_answer(scripted: Scripted) -> None:
@@ -72,6 +77,26 @@ async def test_at_the_deadline_without_an_answer_the_chain_so_far_is_returned(
     assert (answer.answer, answer.stopped) == (None, "deadline")
     assert answer.text.startswith("hm hm")
     assert recorder.draft.running == recorder.target.running == []
+
+
+async def test_at_the_deadline_a_failed_chain_does_not_fail_the_others(scripted: Scripted) -> None:
+    def draft(seen: str, request: Generate) -> Line:
+        if request.chain.endswith("/0"):
+            raise EngineError("lost")
+        return endless(seen, request)
+
+    recorder = scripted(draft)
+    run = recorder.run(candidates=2, turns=10**6, deadline_ms=50, takeover_rate=1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.candidate, answer.stopped) == (None, 1, "deadline")
+
+
+async def test_a_box_that_was_rejected_is_no_answer_at_the_deadline(scripted: Scripted) -> None:
+    recorder = scripted(lambda seen, request: r"\boxed{3}", endless_takeover)
+    run = recorder.run(candidates=1, deadline_ms=50, takeover_rate=1 - 1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.stopped) == (None, "deadline")
+    assert r"\boxed{3}" in answer.text
 
 
 async def test_cancelling_the_run_leaves_no_request_in_any_engine(scripted: Scripted) -> None:

@@ -60,6 +60,13 @@ def test_confidence_agrees_with_draws_from_the_posterior() -> None:
     )
 
 
+def test_a_leader_that_others_outnumber_is_not_sure() -> None:
+    cast = [*ballots("1", "1", "1"), Ballot(3, "2", "", nll=0.1)]
+    votes = count(cast, "best")
+    assert votes[0].answer == "2"
+    assert confidence(votes) < 0.5
+
+
 def test_the_beta_stop_asks_for_its_confidence() -> None:
     method = NEVER.model_copy(update={"confidence": 0.9})
     assert stopped(ballots("1", "1"), 6, method) is None
