@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from atts_core.answers import split_reasoning
 from atts_core.errors import AttsError, BadInput
 from atts_core.events import Event, as_json
 from atts_core.settings import validated
@@ -43,7 +44,6 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[st
     """The run's events, then `{"event": "Completed", "completion": …}`, from a running server."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     asked["atts"] = {**body.get("atts", {}), "events": True}
-    content: dict[str, str] = {"content": "", "reasoning_content": ""}
     completed: dict[str, Any] = {}
     try:
         async with (
@@ -60,16 +60,22 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[st
                 chunk = json.loads(line.removeprefix("data: "))
                 if "error" in chunk:
                     raise AttsError(chunk["error"]["message"])
-                for choice in chunk["choices"]:
-                    for part in content:
-                        content[part] += choice["delta"].get(part) or ""
-                if "event" in chunk.get("atts", {}):
-                    yield chunk["atts"]
-                else:
+                event = chunk.get("atts", {})
+                if event.get("event") == "AnswerReady":
+                    completed["message"] = _message(event["answer"])
+                # A chunk with choices is for readers: it may hold a chain that loses the lead.
+                if "event" in event and not chunk["choices"]:
+                    yield event
+                elif "event" not in event:
                     completed |= {k: v for k, v in chunk.items() if k in ("id", "usage", "atts")}
     except httpx.HTTPError as error:
         raise AttsError(f"{server}: {type(error).__name__}: {error}") from None
-    yield {"event": "Completed", "completion": completed | {"message": content}}
+    yield {"event": "Completed", "completion": completed}
+
+
+def _message(answer: dict[str, Any]) -> dict[str, str]:
+    reasoning, statement = split_reasoning(answer["text"], answer["handed_over"])
+    return {"content": statement, "reasoning_content": reasoning}
 
 
 async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

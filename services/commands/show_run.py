@@ -22,6 +22,8 @@ class Lane:
     state: str = "…"
     taken_over: int = 0
     decided: int = 0
+    accepted: int = 0
+    """Characters before the last draft, which a takeover may replace."""
 
 
 class RunView:
@@ -30,7 +32,7 @@ class RunView:
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
         self._console = Console()
-        self._lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, Lane] = {}
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> RunView:
@@ -51,14 +53,17 @@ class RunView:
         """Take in one event of the run."""
         if "candidate" not in event:
             return
-        lane = self._lanes.setdefault(event["candidate"], Lane(Text()))
+        lane = self.lanes.setdefault(event["candidate"], Lane(Text()))
         match event["event"]:
             case "SegmentDrafted":
+                lane.accepted = len(lane.text)
                 lane.text.append(_flat(event["text"]), DRAFT)
             case "Decided":
                 lane.decided += 1
             case "TakenOver":
                 lane.taken_over += 1
+                if event["replaces"]:
+                    lane.text = lane.text[: lane.accepted]
                 lane.text.append(_flat(event["cue"]), CUE)
                 lane.text.append(_flat(event["text"]), TARGET)
             case "SegmentWritten":
@@ -79,7 +84,7 @@ class RunView:
         table.add_column("taken over", justify="right", no_wrap=True)
         table.add_column("answer", justify="right", no_wrap=True)
         width = max(20, self._console.width - 36)
-        for index, lane in sorted(self._lanes.items()):
+        for index, lane in sorted(self.lanes.items()):
             table.add_row(
                 str(index),
                 lane.text[-width:],
