@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+OPENING, CLOSING = "<think>", "</think>"
+"""What reasoning models write, or find in their prompt already, around what they think."""
+
 _BOX = re.compile(r"\\boxed\s*\{")
 _LONGEST_NUMBER = 200
 _BRACE = re.compile(r"(?<!\\)[{}]")
@@ -73,9 +76,9 @@ def split_reasoning(text: str, handed_over: int = 0) -> tuple[str, str]:
     `\boxed{…}`; without either all of the text is the statement. Where the target took over within
     that paragraph, at position `handed_over`, and closed a box itself, its words are the statement.
     """
-    reasoning, mark, statement = text.rpartition("</think>")
+    reasoning, mark, statement = text.rpartition(CLOSING)
     if mark and statement.strip():
-        return reasoning.removeprefix("<think>").strip(), statement.strip()
+        return reasoning.removeprefix(OPENING).strip(), statement.strip()
     begins = text.rstrip().rfind("\n\n") + 2 if "\n\n" in text.rstrip() else 0
     if boxed(text[handed_over:]) is not None:
         begins = max(begins, handed_over)

@@ -63,10 +63,11 @@ class Candidate:
                 return self.full()
             segment, scored = await self.draft_and_verify()
             if scored is None:
-                return "eos"
+                # Without an end of text: what room is left holds no whole character.
+                return "eos" if segment.finish == "eos" else self.full()
             begins = len(chain.text)
             finish = segment.finish
-            if not self.rejected(chain.scores[-1]):
+            if not len(scored.ids) or not self.rejected(chain.scores[-1]):
                 chain.drafted(segment, scored)
             else:
                 if run.method.on_rejection == "continue":
@@ -84,6 +85,9 @@ class Candidate:
     async def draft_and_verify(self) -> tuple[Segment, Scored | None]:
         """The draft writes, the target scores; no score where the draft had nothing to say.
 
+        What says nothing to the target alone (a `<think>` that its prompt has) is scored over no
+        token, and is not decided.
+
         Both requests start at once: the segment goes from engine to engine, not through here.
         """
         run, chain, began = self.run, self.chain, monotonic()
@@ -98,6 +102,8 @@ class Candidate:
             if segment.tokens == 0:
                 return segment, None
             scored = await scoring
+        if not len(scored.ids):
+            return segment, scored
         score = score_of(scored)
         chain.scores.append(score)
         run.emit(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from atts_core.answers import boxed
+from atts_core.answers import OPENING, boxed
 from atts_core.types import History, Ids, Score, Scored, Segment
 
 
@@ -15,11 +15,12 @@ class Reading:
 
     def __init__(self, prompt: Ids) -> None:
         self._ids = prompt
+        self._prompt = len(prompt)
         self._tail = ""
 
     @property
     def history(self) -> History:
-        return History(self._ids, self._tail)
+        return History(self._ids, self._tail, self._prompt)
 
     @property
     def tokens(self) -> int:
@@ -71,11 +72,17 @@ class Chain:
         self._append(segment)
 
     def taken_over(self, segment: Segment) -> None:
-        """The target's segment follows."""
+        """The target's segment follows.
+
+        Its ids serve the draft only where both have read the same so far, and not where the draft
+        must look at the text: the `<think>` that begins it may stand in the draft's prompt.
+        """
         self.takeovers += 1
         self.handed_over = len(self.text)
+        draft, target = self.by_draft.history, self.by_target.history
+        opens = draft.begins and segment.text.lstrip().startswith(OPENING)
         self.by_target.read(segment.tail_ids, segment.ids)
-        if self.shared_vocabulary:
+        if self.shared_vocabulary and draft.tail == target.tail and not opens:
             self.by_draft.read(segment.tail_ids, segment.ids)
         else:
             self.by_draft.told(segment.text)

@@ -7,6 +7,7 @@ AttsError
 ├── Overloaded           no room for more work now; nothing was started (HTTP 429)
 ├── EngineError          one request to one model failed
 │   ├── EngineUnavailable    the model cannot be reached or died; another replica may work
+│   ├── ContextFull          the chain with what is to come is longer than the model reads
 │   └── ScoreMissing         the model returned no usable log-probabilities
 └── RunFailed            every candidate of a question failed (HTTP 503)
 """
@@ -68,6 +69,10 @@ class EngineError(AttsError):
 
 class EngineUnavailable(EngineError):
     """The model cannot be reached or died with the request; the same request may succeed."""
+
+
+class ContextFull(EngineError):
+    """The chain does not fit the model's context: seen late where vocabularies differ."""
 
 
 class ScoreMissing(EngineError):

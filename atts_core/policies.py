@@ -70,6 +70,8 @@ async def _alone(candidate: Candidate, model: Literal["draft", "target"]) -> eve
         ending = candidate.ending(begins, segment.finish)
         if ending is not None:
             return ending
+        if segment.tokens == 0:  # what room is left holds no whole character
+            return candidate.full()
         chain.turn += 1
     return "tokens" if chain.tokens >= cap else candidate.full()
 

@@ -50,6 +50,8 @@ async def _segment(run: Run, index: int, by_draft: Ids, by_target: Ids) -> Score
             if segment.tokens == 0:
                 return None
             scored = await scoring
+            if not len(scored.ids):
+                return None
             score = score_of(scored)
     except EngineError:
         return None

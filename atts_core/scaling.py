@@ -10,7 +10,7 @@ from atts_core import events, stopping
 from atts_core.aggregation import Ballot, aggregate
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
-from atts_core.errors import EngineError, RunFailed
+from atts_core.errors import ContextFull, EngineError, RunFailed
 from atts_core.policies import POLICIES, Policy
 from atts_core.presampling import presample
 from atts_core.prompts import render
@@ -74,6 +74,8 @@ class Vote:
         error: str | None = None
         try:
             ending = await self._policy(Candidate(run, index, chain))
+        except ContextFull:
+            ending = "context"
         except EngineError as failure:
             ending, error = "failed", f"{type(failure).__name__}: {failure}"
             self._errors.append(error)

@@ -42,11 +42,17 @@ class History:
     """A chain as one model sees it: ids it has read, then text it has not tokenised yet.
 
     Ids are only ever appended, never re-tokenised: a tokenizer does not promise that
-    encode(a + b) == encode(a) + encode(b).
+    encode(a + b) == encode(a) + encode(b). The first `prompt` ids are the question; None: all are.
     """
 
     ids: Ids
     tail: str = ""
+    prompt: int | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether the model has read nothing after the question."""
+        return self.prompt is None or len(self.ids) == self.prompt
 
 
 @dataclass(frozen=True, slots=True)

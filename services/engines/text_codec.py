@@ -2,7 +2,8 @@
 
 A tokenizer is made for whole texts. A chain is written in pieces, by two models: so a piece is
 encoded without the space some tokenizers put before a text, decoded without losing the space some
-strip there, and never ends within a character of several bytes.
+strip there, and never ends within a character of several bytes. How two models share a chain by
+these rules is told in docs/engines.md.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
+from atts_core.answers import CLOSING, OPENING
 from atts_core.errors import BadInput
-from atts_core.types import Ids, as_ids
-
-OPENING = "<think>"
-"""What reasoning models write, or find in their prompt already, before they think."""
+from atts_core.types import History, Ids, Segment, as_ids
 
 _ANCHORS = ("\n", "a", ".", "0", " ", "中")
 _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
@@ -40,15 +39,15 @@ class TextCodec:
                 f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json form",
                 field="model",
             )
-        whole = backend.to_str()
-        described = json.loads(whole)
+        described = json.loads(backend.to_str())
         parts = ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
         text = json.dumps([described.get(part) for part in parts], sort_keys=True)
         self.vocabulary = hashlib.sha256(text.encode()).hexdigest()[:16]
+        _keep_text_as_written(described)
         self._bytes = _TokenBytes(described)
         # A copy of our own: the original changes its state with every call, and what a model
         # writes must never turn into a control token.
-        self._tokenizer = Tokenizer.from_str(whole)
+        self._tokenizer = Tokenizer.from_str(json.dumps(described))
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -56,17 +55,24 @@ class TextCodec:
 
     def encode(self, text: str) -> Ids:
         """Ids of `text` as the continuation of another text; specials in it are plain text."""
-        if not text:
-            return as_ids([])
-        plain = self._encode(text)
-        if self.decode(plain) == text:
-            return as_ids(plain)
-        for anchor in _ANCHORS:
-            head, both = self._encode(anchor), self._encode(anchor + text)
-            rest = both[len(head) :]
-            if both[: len(head)] == head and self.decode(rest) == text:
-                return as_ids(rest)
-        return as_ids(plain)  # a tokenizer that cannot write this text exactly
+        return as_ids(self._exactly(text) if text else [])
+
+    def writes(self, text: str) -> bool:
+        """Whether there are ids for exactly this text."""
+        return self.decode(self.encode(text)) == text
+
+    def tail_ids(self, history: History) -> Ids:
+        """What another wrote after `history.ids`, as this model reads it."""
+        begins = history.begins
+        return self.encode(self.after(history.ids, history.tail) if begins else history.tail)
+
+    def rated(self, history: History, segment: Segment) -> Ids:
+        """A segment as this model reads it after `history`: its own ids where they serve."""
+        begins = history.begins and not history.tail
+        text = self.after(history.ids, segment.text) if begins else segment.text
+        if segment.vocabulary == self.vocabulary and text == segment.text:
+            return as_ids(segment.ids)
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of `ids` where text stands before them; special tokens have none."""
@@ -85,15 +91,35 @@ class TextCodec:
             count -= 1
         return count
 
-    def after(self, history: Ids, text: str) -> str:
-        """`text` without a `<think>` with which the history ends already."""
+    def after(self, prompt: Ids, text: str) -> str:
+        """A chain's first `text` without a `<think>`, and its line end, that the prompt ends in."""
         bare = text.lstrip()
-        if bare.startswith(OPENING) and self._shows(history[-_WINDOW:]).rstrip().endswith(OPENING):
-            return bare[len(OPENING) :]
-        return text
+        if not bare.startswith(OPENING):
+            return text
+        shown = self._shows(prompt[-_WINDOW:])
+        if not shown.rstrip().endswith(OPENING):
+            return text
+        return bare[len(OPENING) :].removeprefix(shown[len(shown.rstrip()) :])
 
     def _shows(self, ids: Ids) -> str:
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def _exactly(self, text: str) -> list[int]:
+        """Ids that decode to `text`; the tokenizer's own where it has none for some character."""
+        plain = self._encode(text)
+        if self.decode(plain) == text:
+            return plain
+        for anchor in _ANCHORS:
+            head, both = self._encode(anchor), self._encode(anchor + text)
+            rest = both[len(head) :]
+            if both[: len(head)] == head and self.decode(rest) == text:
+                return rest
+        # Something in it does not come back: a look-alike of a byte or control token, a blank that
+        # an added token swallows, the sign that stands for a space.
+        if len(text) > 1:
+            middle = len(text) // 2
+            return self._exactly(text[:middle]) + self._exactly(text[middle:])
+        return self._bytes.of_character(text) or plain
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -129,6 +155,8 @@ class _TokenBytes:
         )
         self._pieces = {i: piece for piece, i in pairs}
         self._pieces |= {t["id"]: t["content"] for t in described.get("added_tokens", [])}
+        bytes_ = ((_FALLBACK.fullmatch(piece), i) for i, piece in self._pieces.items())
+        self._tokens = {int(found[1], 16): i for found, i in bytes_ if found and self._fallback}
 
     def last(self, ids: Sequence[int], count: int) -> bytes:
         """The last `count` bytes of the text of `ids`, or more."""
@@ -141,6 +169,11 @@ class _TokenBytes:
                 break
         return found
 
+    def of_character(self, character: str) -> list[int]:
+        """The byte tokens that spell a character; empty where the tokenizer lacks one."""
+        spelt = [self._tokens.get(byte) for byte in character.encode()]
+        return [token for token in spelt if token is not None] if None not in spelt else []
+
     def _of(self, token: int) -> bytes:
         piece = self._pieces.get(token, "")
         if token in self._specials:
@@ -149,6 +182,25 @@ class _TokenBytes:
             return bytes(self._letters[letter] for letter in piece)
         byte = _FALLBACK.fullmatch(piece) if self._fallback else None
         return bytes([int(byte[1], 16)]) if byte else piece.encode()
+
+
+def _keep_text_as_written(described: dict[str, Any]) -> None:
+    """Change a tokenizer so that a text comes out as it went in.
+
+    `<think>` and `</think>` are text between models, also where one calls them special; and what
+    one wrote as two code points is not what the other would have composed of them.
+    """
+    for token in described.get("added_tokens", []):
+        if token["content"] in (OPENING, CLOSING):
+            token["special"] = False
+    normalizer = described.get("normalizer")
+    if normalizer is None:
+        return
+    if normalizer["type"] == "NFC":
+        described["normalizer"] = None
+    elif normalizer["type"] == "Sequence":
+        parts = normalizer["normalizers"]
+        normalizer["normalizers"] = [part for part in parts if part["type"] != "NFC"]
 
 
 def _decoder_kinds(decoder: dict[str, Any] | None) -> Iterable[str]:

@@ -15,8 +15,8 @@ from weakref import finalize
 import numpy as np
 
 from atts_core.engine import Capabilities, Generate, Pending, Rate, Sampling, checked, start
-from atts_core.errors import BadInput, EngineError
-from atts_core.types import History, Ids, Message, Scored, Segment, as_ids
+from atts_core.errors import BadInput, ContextFull, EngineError
+from atts_core.types import EngineCost, History, Ids, Message, Scored, Segment, as_ids
 from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
@@ -112,10 +112,10 @@ class TransformersEngine:
         ids, tail = self._given(request.chain, request.history)
         room = self._capabilities.max_len - len(ids)
         if request.max_tokens < 1 or room < 1:
-            raise self._error(
-                request.chain,
-                f"{len(ids)} tokens leave room for {max(0, room)} of the "
-                f"{request.max_tokens} asked for: the context is {self._capabilities.max_len}",
+            raise ContextFull(
+                f"{self._model}, {request.chain}: {len(ids)} tokens leave room for "
+                f"{max(0, room)} of the {request.max_tokens} asked for: the context is "
+                f"{self._capabilities.max_len}"
             )
         limit = min(request.max_tokens, room)
         job = GenerateJob(
@@ -142,16 +142,17 @@ class TransformersEngine:
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
         given = await segment
         before, tail = self._given(request.chain, request.history)
-        rated = self._rated(before, given)
+        rated = self._codec.rated(request.history, given)
         if not len(rated):
-            raise self._error(request.chain, "the segment to rate is empty")
+            if not given.tokens:
+                raise self._error(request.chain, "the segment to rate is empty")
+            return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
         self._check_ids(request.chain, rated)
         ids = np.concatenate([before, rated])
         if len(ids) > self._capabilities.max_len:
-            raise self._error(
-                request.chain,
-                f"history and segment have {len(ids)} tokens, the context is "
-                f"{self._capabilities.max_len}",
+            raise ContextFull(
+                f"{self._model}, {request.chain}: history and segment have {len(ids)} tokens, the "
+                f"context is {self._capabilities.max_len}"
             )
         job = ScoreJob(chain=request.chain, ids=ids, start=len(before))
         await self._run(job, len(ids))
@@ -173,19 +174,12 @@ class TransformersEngine:
 
     def _given(self, chain: str, history: History) -> tuple[Ids, Ids]:
         """The history's ids and, at their end, those of its tail."""
-        tail = self._codec.encode(self._codec.after(history.ids, history.tail))
+        tail = self._codec.tail_ids(history)
         ids = np.concatenate([as_ids(history.ids), tail])
         if not len(ids):
             raise self._error(chain, "the history is empty")
         self._check_ids(chain, ids)
         return ids, tail
-
-    def _rated(self, before: Ids, segment: Segment) -> Ids:
-        """The segment's ids in this model's vocabulary."""
-        text = self._codec.after(before, segment.text)
-        if segment.vocabulary == self._codec.vocabulary and text == segment.text:
-            return as_ids(segment.ids)
-        return self._codec.encode(text)
 
     def _check_ids(self, chain: str, ids: Ids) -> None:
         if int(ids.min()) < 0 or int(ids.max()) >= self._vocabulary_size:

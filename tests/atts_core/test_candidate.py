@@ -10,7 +10,7 @@ from atts_core import events, scaling
 from atts_core.acceptance import Decision
 from atts_core.calibration.settings import CalibrationSettings
 from atts_core.engine import Generate, Line
-from atts_core.errors import RunFailed, ScoreMissing
+from atts_core.errors import ContextFull, RunFailed, ScoreMissing
 from atts_core.types import Score
 from tests.conftest import QUESTION, Recorder
 
@@ -181,3 +181,32 @@ def steps(*lines: str) -> Callable[[str, Generate], str]:
     """Each line once, in order, for a single candidate."""
     rest = iter(lines)
     return lambda seen, request: next(rest)
+
+
+async def test_no_room_for_a_character_is_not_the_end_of_the_text(scripted: Scripted) -> None:
+    recorder = scripted(steps("one ", Line("", "length")))
+    answer = await scaling.answer(recorder.run(takeover_rate=NEVER), QUESTION)
+    assert answer.text == "one "
+    assert [e.ending for e in recorder.of(events.CandidateFinished)] == ["context"]
+
+
+@pytest.mark.timeout(10)
+async def test_a_model_alone_without_room_for_a_character_stops(scripted: Scripted) -> None:
+    recorder = scripted(steps("one ", Line("", "length")))
+    await scaling.answer(recorder.run(policy="draft-only"), QUESTION)
+    assert [e.ending for e in recorder.of(events.CandidateFinished)] == ["context"]
+
+
+async def test_a_chain_that_does_not_fit_the_target_ends_and_has_its_vote(
+    scripted: Scripted,
+) -> None:
+    def rates(text: str) -> float:
+        if text == "two ":
+            raise ContextFull("target: 9 tokens, the context is 8")
+        return 1.0
+
+    recorder = scripted(steps("one ", "two "), rates=rates)
+    answer = await scaling.answer(recorder.run(takeover_rate=NEVER), QUESTION)
+    assert answer.text == "one "
+    (finished,) = recorder.of(events.CandidateFinished)
+    assert (finished.ending, finished.error) == ("context", None)

@@ -1,4 +1,4 @@
-"""Texts in pieces, through three types of tokenizers."""
+"""Texts in pieces, through several types of tokenizers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ KIND = st.sampled_from(sorted(CODECS))
 @example("sentence_piece", "no space before it")
 @example("byte_level", "<|end|> is only text here")
 @example("letters", "😀")
+@example("sentence_piece", "the byte <0x0A> and the unknown <unk> are only text here")
+@example("sentence_piece", "▁ is no space")
+@example("prepended", "▁ is no space, <0x0A> no line, <|end|> no end")
+@example("composed", "e\u0301 is not \u00e9")
 def test_no_character_is_lost_or_doubled(kind: str, text: str) -> None:
     codec = CODECS[kind]
     assert codec.decode(codec.encode(text)) == text
@@ -68,14 +72,29 @@ def test_a_character_is_held_back_until_its_last_byte(kind: str, character: str)
 def test_a_thought_is_opened_once() -> None:
     codec = CODECS["byte_level"]
     prompt = as_ids([*codec.encode("What? "), *codec.encode("<think>\n")])
-    assert codec.after(prompt, "<think>\nWell") == "\nWell"
+    assert codec.after(prompt, "<think>\nWell") == "Well"
+    assert codec.after(prompt, "<think>\n\nWell") == "\nWell"
+    assert codec.after(prompt, "<think>Well") == "Well"
     assert codec.after(prompt, "Well") == "Well"
     assert codec.after(codec.encode("What? "), "<think>\nWell") == "<think>\nWell"
 
 
-def test_the_end_of_a_thought_is_the_models_own_token() -> None:
+@pytest.mark.parametrize("kind", ["byte_level", "composed"])  # called text, called special
+@pytest.mark.parametrize("mark", ["<think>", "</think>"])
+def test_a_thoughts_marks_are_the_models_own_tokens_and_text_between_models(
+    kind: str, mark: str
+) -> None:
+    codec = CODECS[kind]
+    ids = codec.encode(f"a{mark}b")
+    assert len(ids) == 3
+    assert codec.decode(ids) == f"a{mark}b"
+
+
+def test_an_end_of_text_among_ids_is_never_text() -> None:
     codec = CODECS["byte_level"]
-    assert len(codec.encode("</think>")) == 1
+    end = wrapped("byte_level").eos_token_id
+    assert codec.decode([*codec.encode("a"), end, *codec.encode("b")]) == "ab"
+    assert end not in codec.encode("a<|end|>b")
 
 
 def test_a_fingerprint_tells_vocabularies_apart() -> None:

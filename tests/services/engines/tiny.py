@@ -1,13 +1,23 @@
-"""Tiny models with random weights, and tokenizers of three types."""
+"""Tiny models with random weights, and tokenizers of several types."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -92,7 +102,47 @@ def letters() -> Tokenizer:
     return tokenizer
 
 
-TOKENIZERS = {"byte_level": byte_level, "sentence_piece": sentence_piece, "letters": letters}
+def composed() -> Tokenizer:
+    """Byte-level BPE that composes characters first, as Qwen's, and calls `<think>` special."""
+    tokenizer = byte_level()
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_special_tokens([AddedToken(s, special=True) for s in ("<think>", "</think>")])
+    return tokenizer
+
+
+def prepended() -> Tokenizer:
+    """BPE over characters, bytes as the last resort, a "▁" put before any text, as Llama 2's."""
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=150, show_progress=False)
+    trained.train_from_iterator(CORPUS[:2] * 3, trainer)
+    learnt = json.loads(trained.to_str())["model"]
+    first = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces = [*first, *learnt["vocab"]]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {piece: i for i, piece in enumerate(pieces)},
+            [(one, other) for one, other in learnt["merges"]],
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.normalizer = trained.normalizer
+    tokenizer.decoder = sentence_piece().decoder
+    tokenizer.add_special_tokens([AddedToken(s, special=True) for s in SPECIALS])
+    return tokenizer
+
+
+TOKENIZERS = {
+    "byte_level": byte_level,
+    "sentence_piece": sentence_piece,
+    "letters": letters,
+    "composed": composed,
+    "prepended": prepended,
+}
 
 
 def wrapped(kind: str) -> PreTrainedTokenizerFast:
