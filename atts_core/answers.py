@@ -8,6 +8,9 @@ from fractions import Fraction
 OPENING, CLOSING = "<think>", "</think>"
 """What reasoning models write, or find in their prompt already, around what they think."""
 
+BOXED = r"\boxed{0}"
+"""How a chain gives its answer: what both models of a pair must be able to write and read."""
+
 _BOX = re.compile(r"\\boxed\s*\{")
 _LONGEST_NUMBER = 200
 _BRACE = re.compile(r"(?<!\\)[{}]")

@@ -25,6 +25,8 @@ class Capabilities:
 
     `vocabulary` is a fingerprint: two engines with the same one exchange ids as they are.
     `max_len` is the context in tokens, `kv_tokens` how many tokens of all requests it can hold.
+    `chats` says that the model has a chat template of its own, `writes_answers` that its vocabulary
+    can write an answer's box: what two models need in common.
     """
 
     model: str
@@ -36,6 +38,8 @@ class Capabilities:
     scores: bool = True
     reuses_prefix: bool = False
     aborts: bool = True
+    chats: bool = True
+    writes_answers: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Chat:
         self._tokenizer = tokenizer
         self._model = model
         self._max_len = max_len
+        self.templated = bool(tokenizer.chat_template)
         template = json.dumps(tokenizer.chat_template, sort_keys=True)
         self.template = hashlib.sha256(template.encode()).hexdigest()[:16]
 
@@ -50,15 +51,33 @@ class Chat:
         if not self._tokenizer.chat_template:
             parts = [f"{message.role.capitalize()}: {message.content}" for message in messages]
             return list(self._tokenizer.encode("\n\n".join([*parts, "Assistant:"])))
-        turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return list(
-                self._tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, tokenize=True, return_dict=False
-                )
-            )
+            return self._templated(messages)
         except TemplateError as error:
             raise BadInput(
-                f"the chat template of {self._model} refuses the messages: {error}",
+                f"the chat template of {self._model} refuses {self._culprit(messages)}: {error}",
                 field="messages",
             ) from None
+
+    def _templated(self, messages: Sequence[Message]) -> list[int]:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        return list(
+            self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        )
+
+    def _culprit(self, messages: Sequence[Message]) -> str:
+        """The role without which the template takes the conversation, or all roles in order."""
+        for role in ("system", "assistant"):
+            others = [message for message in messages if message.role != role]
+            if 0 < len(others) < len(messages) and self._takes(others):
+                return f"messages of the role '{role}'"
+        return f"messages of the roles {', '.join(message.role for message in messages)}"
+
+    def _takes(self, messages: Sequence[Message]) -> bool:
+        try:
+            self._templated(messages)
+        except TemplateError:
+            return False
+        return True

@@ -14,6 +14,7 @@ from weakref import finalize
 
 import numpy as np
 
+from atts_core.answers import BOXED
 from atts_core.engine import Capabilities, Generate, Pending, Rate, Sampling, checked, start
 from atts_core.errors import BadInput, ContextFull, EngineError
 from atts_core.types import EngineCost, History, Ids, Message, Scored, Segment, as_ids
@@ -47,6 +48,8 @@ class TransformersEngine:
             scores=True,
             reuses_prefix=True,
             aborts=True,
+            chats=self._chat.templated,
+            writes_answers=self._codec.writes(BOXED),
         )
         self._thread = StepThread(self._steps, loaded.name, loaded.threads)
         # Torch does not survive a thread that is still in it when the process ends.

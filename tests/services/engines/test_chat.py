@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from tiny import wrapped
 
+from atts_core.errors import BadInput
 from atts_core.types import Message
 from services.engines.chat import Chat
 from services.engines.text_codec import TextCodec
@@ -80,3 +82,52 @@ def test_a_template_is_known_by_its_fingerprint() -> None:
         tokenizer.chat_template = template
         prints.add(Chat(tokenizer, "tiny", 1000).template)
     assert len(prints) == 4
+
+
+# The system's words stand before all turns, wherever they come, as in DeepSeek-R1's own template.
+SYSTEM_FIRST = (
+    "{% set ns = namespace(system='') %}{% for m in messages %}{% if m['role'] == 'system' %}"
+    "{% set ns.system = ns.system + m['content'] %}{% endif %}{% endfor %}{{ ns.system }}"
+    "{% for m in messages if m['role'] != 'system' %}<|{{ m['role'] }}|>"
+    "{{ m['content'].split('</think>')[-1] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+# No system prompt, and strict turns, as in Gemma's.
+STRICT = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_the_systems_words_are_kept_over_several_turns() -> None:
+    text = rendered(SYSTEM_FIRST, Message("system", "Be brief."), *ASKED)
+    assert text == (
+        "Be brief.<|user|>1+1?<|assistant|>\n\nIt is 2.<|user|>And 2+2?<|assistant|><think>\n"
+    )
+
+
+def test_a_template_that_refuses_a_role_is_told_by_the_role() -> None:
+    with pytest.raises(BadInput, match="'system': System role not supported") as error:
+        rendered(STRICT, Message("system", "Be brief."), *ASKED)
+    assert error.value.field == "messages"
+    assert "tiny" in error.value.message
+
+
+def test_a_template_that_refuses_the_order_is_told_all_roles() -> None:
+    with pytest.raises(BadInput, match="roles user, user: Conversation roles must alternate"):
+        rendered(STRICT, Message("user", "1+1?"), Message("user", "And 2+2?"))
+
+
+def test_models_without_a_template_read_paragraphs() -> None:
+    text = rendered(None, Message("system", "Be brief."), *ASKED)
+    assert text.startswith("System: Be brief.\n\nUser: 1+1?\n\nAssistant: ")
+    assert text.endswith("User: And 2+2?\n\nAssistant:")
+
+
+@pytest.mark.parametrize("template", [R1, QWQ, QWEN3, SYSTEM_FIRST, STRICT, None])
+def test_a_conversation_is_rendered_the_same_every_time(template: str | None) -> None:
+    assert rendered(template, *ASKED) == rendered(template, *ASKED)

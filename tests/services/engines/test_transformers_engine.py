@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from tiny import quiet
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from atts_core.answers import BOXED
 from atts_core.engine import Generate, Rate, Sampling, start
 from atts_core.errors import BadInput, EngineError, EngineUnavailable, PromptTooLong
 from atts_core.types import EngineCost, History, Message, Segment, as_ids
 from services.engines.settings import TransformersSettings
+from services.engines.text_codec import TextCodec
 from services.engines.transformers_engine import TransformersEngine
 
 Opened = Callable[..., TransformersEngine]
@@ -294,7 +297,7 @@ async def test_a_prompt_that_is_too_long_names_its_tokens_and_the_limit(opened: 
 
 async def test_a_role_the_template_refuses_is_bad_input(opened: Opened) -> None:
     engine = opened()
-    with pytest.raises(BadInput, match="refuses the messages: no tools here"):
+    with pytest.raises(BadInput, match="refuses messages of the roles tool: no tools here"):
         await engine.render([Message("tool", "x")])  # type: ignore[arg-type]
 
 
@@ -364,3 +367,13 @@ async def test_ten_thousand_short_requests_leave_nothing_behind(opened: Opened) 
     grown = psutil.Process().memory_info().rss - warm
     assert grown < 40 * 2**20, f"{grown / 2**20:.0f} MiB"
     assert not engine._thread._waiters
+
+
+def test_an_engine_tells_whether_it_chats_and_can_answer(opened: Opened) -> None:
+    record = opened().capabilities
+    assert (record.chats, record.writes_answers) == (True, True)
+
+
+def test_a_vocabulary_without_letters_cannot_answer() -> None:
+    digits = Tokenizer(models.WordLevel({str(n): n for n in range(10)} | {"?": 10}, unk_token="?"))
+    assert not TextCodec(PreTrainedTokenizerFast(tokenizer_object=digits)).writes(BOXED)
