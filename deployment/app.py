@@ -7,8 +7,10 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.config import RequestRouterConfig
 
 from atts_core.settings import validated
+from services.affinity import ChainAffinity
 from services.calibration_store import CalibrationStore
 from services.model_server import ModelServer
 from services.router import Router
@@ -16,10 +18,17 @@ from services.settings import Settings
 
 Options = Mapping[str, Mapping[str, Any]]
 
+# A chain's KV is on the replica that its last request was on.
+BY_CHAIN = RequestRouterConfig(request_router_class=ChainAffinity)
+
 DEPLOYMENTS: Mapping[str, Deployment] = {
     # Engines queue and batch by themselves: Serve must hand them all there is, not five at a time.
-    "Draft": serve.deployment(ModelServer, name="Draft", max_ongoing_requests=4096),
-    "Target": serve.deployment(ModelServer, name="Target", max_ongoing_requests=4096),
+    "Draft": serve.deployment(
+        ModelServer, name="Draft", max_ongoing_requests=4096, request_router_config=BY_CHAIN
+    ),
+    "Target": serve.deployment(
+        ModelServer, name="Target", max_ongoing_requests=4096, request_router_config=BY_CHAIN
+    ),
     # One call a router at a time, and one that waits for the database blocks no other.
     "CalibrationStore": serve.deployment(
         CalibrationStore, name="CalibrationStore", max_ongoing_requests=256

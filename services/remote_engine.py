@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
@@ -16,9 +16,16 @@ from atts_core.types import Ids, Message, Scored, Segment
 
 T = TypeVar("T")
 
+SENDS = 3
+"""Times a call is made at most, each but the last lost with its replica."""
+
 
 class RemoteEngine:
-    """A pool of replicas behind a handle. Segments cross from pool to pool as object refs."""
+    """A pool of replicas behind a handle. Segments cross from pool to pool as object refs.
+
+    Requests of one chain go to one replica (`services.affinity`). A replica that is lost costs its
+    chains their KV: what it had not answered is sent again, to another.
+    """
 
     def __init__(self, handle: DeploymentHandle, capabilities: Capabilities) -> None:
         # By reference: a mode of Serve that sends by value could not pass a pending segment on.
@@ -35,14 +42,20 @@ class RemoteEngine:
         return self._capabilities
 
     async def render(self, messages: Sequence[Message]) -> Ids:
-        return await RemoteCall[Ids](self._handle.render.remote(list(messages)), self._name)
+        return await RemoteCall[Ids](lambda: self._handle.render.remote(list(messages)), self._name)
 
     def generate(self, request: Generate) -> Pending[Segment]:
-        return RemoteCall(self._handle.generate.remote(request), self._name)
+        replica = self._handle.options(session_id=request.chain)
+        return RemoteCall(lambda: replica.generate.remote(request), self._name)
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
-        passed = segment.response if isinstance(segment, RemoteCall) else segment
-        return RemoteCall(self._handle.score.remote(request, passed), self._name)
+        replica = self._handle.options(session_id=request.chain)
+
+        def send() -> Any:
+            passed = segment.response if isinstance(segment, RemoteCall) else segment
+            return replica.score.remote(request, passed)
+
+        return RemoteCall(send, self._name)
 
     async def status(self) -> dict[str, Any]:
         """What one replica says of its running and waiting requests."""
@@ -54,10 +67,16 @@ class RemoteEngine:
 
 
 class RemoteCall(Generic[T]):
-    """A `Pending` over a handle call; Serve's errors come out as ours."""
+    """A `Pending` over a handle call; Serve's errors come out as ours.
 
-    def __init__(self, response: Any, who: str) -> None:
-        self.response = response
+    `send` makes the call, and makes it again where a replica was lost with it: a request says all
+    that decides its result.
+    """
+
+    def __init__(self, send: Callable[[], Any], who: str) -> None:
+        self._send = send
+        self._sends = 1
+        self.response = send()
         self._who = who
         self._done = False
 
@@ -65,15 +84,20 @@ class RemoteCall(Generic[T]):
         return self._result().__await__()
 
     async def _result(self) -> T:
-        try:
-            result = await cast("Awaitable[T]", self.response)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
+        while True:
+            try:
+                result = await cast("Awaitable[T]", self.response)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                if not self._done and self._sends < SENDS and replica_lost(error):
+                    self._sends += 1
+                    self.response = self._send()
+                    continue
+                self._done = True
+                raise translated(error, self._who) from None
             self._done = True
-            raise translated(error, self._who) from None
-        self._done = True
-        return result
+            return result
 
     def done(self) -> bool:
         return self._done
@@ -82,6 +106,14 @@ class RemoteCall(Generic[T]):
         """Reaches the replica and cancels the request there; a call merely dropped would go on."""
         self._done = True
         self.response.cancel()
+
+
+def replica_lost(error: BaseException) -> bool:
+    """Whether a replica died with the call, or with the call whose result it waited for."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, RayServeException):  # how Serve wraps the second
+        cause = cause.__cause__ or cause
+    return isinstance(cause, RayActorError)
 
 
 def translated(error: BaseException, who: str) -> BaseException:

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
 from atts_core.errors import EngineError, EngineUnavailable, PromptTooLong, ScoreMissing
-from services.remote_engine import RemoteCall, translated
+from services.remote_engine import SENDS, RemoteCall, translated
 
 
 def raised_remotely(cause: Exception) -> RayTaskError:
@@ -62,15 +62,21 @@ class Response:
         self.cancelled = True
 
 
+def sent(*outcomes: Any) -> RemoteCall[int]:
+    """A call whose first, second, … sending has these outcomes."""
+    responses = iter(outcomes)
+    return RemoteCall(lambda: Response(next(responses)), "draft")
+
+
 async def test_a_call_is_done_when_it_has_an_outcome() -> None:
-    call: RemoteCall[int] = RemoteCall(Response(5), "draft")
+    call: RemoteCall[int] = RemoteCall(lambda: Response(5), "draft")
     assert not call.done()
     assert await call == 5
     assert call.done()
 
 
 async def test_a_failed_call_is_done_and_raises_ours() -> None:
-    call: RemoteCall[int] = RemoteCall(Response(raised_remotely(ScoreMissing("none"))), "draft")
+    call: RemoteCall[int] = sent(raised_remotely(ScoreMissing("none")))
     with pytest.raises(ScoreMissing):
         await call
     assert call.done()
@@ -78,5 +84,38 @@ async def test_a_failed_call_is_done_and_raises_ours() -> None:
 
 async def test_cancelling_reaches_the_replica() -> None:
     response = Response(5)
-    RemoteCall[int](response, "draft").cancel()
+    RemoteCall[int](lambda: response, "draft").cancel()
     assert response.cancelled
+
+
+def upstream_lost() -> RayServeException:
+    """How Serve says that the replica died whose result the call was to be given."""
+    error = RayServeException("an upstream actor died")
+    error.__cause__ = ActorDiedError()
+    return error
+
+
+@pytest.mark.parametrize(
+    "lost", [ActorDiedError(), ActorUnavailableError("", None), upstream_lost()]
+)
+async def test_a_call_lost_with_its_replica_is_sent_again(lost: BaseException) -> None:
+    call = sent(lost, 5)
+    assert await call == 5
+    assert call.done()
+
+
+async def test_a_call_is_not_sent_for_ever() -> None:
+    with pytest.raises(EngineUnavailable):
+        await sent(*[ActorDiedError()] * SENDS, 5)
+
+
+async def test_a_call_that_failed_by_itself_is_not_sent_again() -> None:
+    with pytest.raises(ScoreMissing):
+        await sent(raised_remotely(ScoreMissing("none")), 5)
+
+
+async def test_a_cancelled_call_is_not_sent_again() -> None:
+    call = sent(ActorDiedError(), 5)
+    call.cancel()
+    with pytest.raises(EngineUnavailable):
+        await call
