@@ -159,22 +159,25 @@ def _reach(
     """
     shown: list[str] = []
     fields = dict(kind.model_fields)
+    members: list[type[BaseModel]] = []
     last = None
     for part in path:
         if part in fields:
             last = fields[part]
-            inner = _models_in(last.annotation)
-            fields = dict(inner[0].model_fields) if inner else {}
+            members = models_in(last.annotation)
+            fields = dict(members[0].model_fields) if members else {}
         elif not part.isdigit():
+            fields = next((dict(m.model_fields) for m in members if m.__name__ == part), fields)
             continue
         shown.append(part)
     return shown, fields, last
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes that a field's annotation names, members of a union in their order."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for arg in get_args(annotation) for model in _models_in(arg)]
+    return [model for arg in get_args(annotation) for model in models_in(arg)]
 
 
 def bounds(field: FieldInfo) -> list[str]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from atts_core.errors import BadInput
+from services.engines.settings import HttpSettings
 from services.settings import Settings
 
 
 def check_pair(settings: Settings) -> None:
     """`BadInput` where one of the two models is a folder that is missing or broken."""
-    check(settings.draft.model, "draft")
-    check(settings.target.model, "target")
+    for name, engine in (("draft", settings.draft), ("target", settings.target)):
+        if not isinstance(engine, HttpSettings):
+            check(engine.model, name)
 
 
 def check(model: str, name: str) -> None:

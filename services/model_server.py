@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from ray.serve import get_replica_context
-
 from atts_core.engine import Capabilities, Generate, Rate, result, start
-from atts_core.types import EngineCost, Ids, Message, Scored, Segment
+from atts_core.types import Ids, Message, Scored, Segment
 from services.engines import loading
-from services.engines.settings import TransformersSettings
+from services.engines.settings import Kind
 
 
 class ModelServer:
@@ -20,8 +17,7 @@ class ModelServer:
     health check, so that Serve replaces the replica.
     """
 
-    def __init__(self, settings: TransformersSettings) -> None:
-        self._replica: str = get_replica_context().replica_tag
+    def __init__(self, settings: Kind) -> None:
         self._engine = loading.load(settings)
 
     async def capabilities(self) -> Capabilities:
@@ -31,22 +27,17 @@ class ModelServer:
         return await self._engine.render(messages)
 
     async def generate(self, request: Generate) -> Segment:
-        segment = await result(self._engine.generate(request))
-        return replace(segment, cost=self._signed(segment.cost))
+        return await result(self._engine.generate(request))
 
     async def score(self, request: Rate, segment: Segment) -> Scored:
         """Serve has resolved the segment's reference: it came straight from the other pool."""
-        scored = await result(self._engine.score(request, start(_given(segment))))
-        return replace(scored, cost=self._signed(scored.cost))
+        return await result(self._engine.score(request, start(_given(segment))))
 
     async def status(self) -> dict[str, Any]:
-        return {"replica": self._replica, **self._engine.status()}
+        return self._engine.status()
 
     def check_health(self) -> None:
         self._engine.check()
-
-    def _signed(self, cost: EngineCost) -> EngineCost:
-        return replace(cost, replica=self._replica)
 
 
 async def _given(segment: Segment) -> Segment:

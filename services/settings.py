@@ -8,7 +8,7 @@ from pydantic import Field
 
 from atts_core.calibration.settings import CalibrationSettings
 from atts_core.settings import Limits, Method, Strict
-from services.engines.settings import TransformersSettings
+from services.engines.settings import EngineSettings
 
 
 class StoreSettings(Strict):
@@ -101,8 +101,8 @@ class Settings(Strict):
     served_model: str = Field(
         "atts", pattern=r"^[A-Za-z0-9._/-]+$", description="the model name clients ask for"
     )
-    draft: TransformersSettings = Field(description="the small model that writes the chains")
-    target: TransformersSettings = Field(description="the large model that judges and takes over")
+    draft: EngineSettings = Field(description="the small model that writes the chains")
+    target: EngineSettings = Field(description="the large model that judges and takes over")
     method: Method = Field(default_factory=Method)
     efforts: Efforts = Field(default_factory=Efforts)
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)

@@ -19,6 +19,7 @@ from atts_core.errors import AttsError, BadInput
 from services import model_files, serve_config
 from services.commands.serve import require_free
 from services.engines import loading
+from services.engines.settings import HttpSettings
 
 NEEDED_BYTES = 4 * 1024**3
 """What the served system takes at most with the embedded pair."""
@@ -81,6 +82,9 @@ def examine(path: Path) -> Iterator[Finding]:
     )
     for name in ("draft", "target"):
         engine = getattr(config.settings, name)
+        if isinstance(engine, HttpSettings):
+            yield _engine(name, engine)
+            continue
         files = _tried(
             f"{name} files",
             partial(model_files.check, engine.model, name),

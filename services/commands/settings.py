@@ -12,7 +12,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from atts_core.settings import bounds
+from atts_core.settings import bounds, models_in
+from services.engines.settings import KINDS
 from services.settings import Settings
 
 
@@ -31,16 +32,33 @@ def settings(
 ) -> None:
     """Print every setting of a Serve configuration's `args`."""
     if json_:
-        print(json.dumps([asdict(setting) for setting in every(Settings)], indent=2))
+        engines = {name: list(every(kind)) for name, kind in KINDS.items()}
+        print(
+            json.dumps(
+                [asdict(setting) for setting in every(Settings)]
+                + [
+                    asdict(setting) | {"name": f"{model}.{setting.name}", "engine": name}
+                    for model in ("draft", "target")
+                    for name, found in engines.items()
+                    for setting in found
+                ],
+                indent=2,
+            )
+        )
     else:
         print(as_markdown())
 
 
 def as_markdown() -> str:
-    """The settings as one table, in the order of the model."""
-    rows = [
-        f"| `{s.name}` | {s.default} | {s.allowed} | {s.description} |" for s in every(Settings)
-    ]
+    """The settings as one table, in the order of the model, then a table for each engine."""
+    parts = [_table(every(Settings))]
+    for name, kind in KINDS.items():
+        parts += [f"`draft` and `target` with `engine: {name}`:", _table(every(kind))]
+    return "\n\n".join(parts)
+
+
+def _table(settings: Iterator[Setting]) -> str:
+    rows = [f"| `{s.name}` | {s.default} | {s.allowed} | {s.description} |" for s in settings]
     return "\n".join(["| setting | default | allowed | meaning |", "|---|---|---|---|", *rows])
 
 
@@ -59,6 +77,8 @@ def every(
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             own = default if isinstance(default, BaseModel) else None
             yield from every(inner, f"{prefix}{name}.", own)
+        elif len(models_in(inner)) > 1:
+            yield Setting(prefix + name, "required", "an engine", field.description or "")
         else:
             required = group is None and field.is_required()
             shown = "required" if required else f"`{json.dumps(default, default=str)}`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from atts_core.engine import Engine
-from services.engines.settings import TransformersSettings
+from services.engines.settings import HttpSettings, Kind, TransformersSettings, VllmSettings
 
 
 class ServedEngine(Engine, Protocol):
@@ -24,12 +24,18 @@ class ServedEngine(Engine, Protocol):
         ...
 
 
-def load(settings: TransformersSettings) -> ServedEngine:
+def load(settings: Kind) -> ServedEngine:
     """Load the engine and let it prove what it can do.
 
-    Raises BadInput where the model cannot be served.
+    Raises BadInput where the model cannot be served, or what the engine needs is not installed.
     """
-    # Imported here: the process that only builds the application needs no torch.
-    from services.engines.transformers_engine import TransformersEngine
+    # Imported here: who builds the application, or uses one engine, needs none of the others.
+    match settings:
+        case TransformersSettings():
+            from services.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine.load(settings)
+            return TransformersEngine.load(settings)
+        case VllmSettings():
+            raise NotImplementedError
+        case HttpSettings():
+            raise NotImplementedError

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from atts_core.settings import Strict
 
@@ -49,3 +50,69 @@ class TransformersSettings(Strict):
     max_len: int | None = Field(
         None, ge=2, description="context in tokens; None: what the model was made for"
     )
+
+
+class VllmSettings(Strict):
+    """One model in vLLM, inside the replica (the extra `vllm`)."""
+
+    engine: Literal["vllm"] = Field(description="vLLM's own engine, for large models on GPUs")
+    model: str = Field(
+        min_length=1, description="a folder in Hugging Face format, or a name on the hub"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of weights and KV; auto: the checkpoint's"
+    )
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs that share the model")
+    gpu_memory: float = Field(
+        0.9, gt=0, le=1, description="share of each GPU's memory for weights and KV"
+    )
+    max_batch: int = Field(256, ge=1, le=4096, description="sequences in one step")
+    prefill_tokens: int = Field(
+        2048,
+        ge=32,
+        le=65_536,
+        description="tokens of all sequences in one step; scoring materialises logits of so many",
+    )
+    max_len: int | None = Field(
+        None, ge=2, description="context in tokens; None: what the model was made for"
+    )
+
+
+class HttpSettings(Strict):
+    """One model on a server that already runs."""
+
+    engine: Literal["http"] = Field(description="a server that already runs")
+    url: str = Field(pattern=r"^https?://", description="the server's root, e.g. http://gpu-1:8000")
+    model: str = Field(min_length=1, description="the model's name on that server")
+    server: Literal["auto", "vllm", "sglang", "openai"] = Field(
+        "auto", description="what kind of server it is; auto: probed. openai can only be a draft"
+    )
+
+
+Kind = TransformersSettings | VllmSettings | HttpSettings
+
+KINDS: Mapping[str, type[Kind]] = {
+    "transformers": TransformersSettings,
+    "vllm": VllmSettings,
+    "http": HttpSettings,
+}
+"""Every engine's settings, by the name a user writes as `engine`; the first is the default."""
+
+
+def _kind(given: Any) -> str | None:
+    name = given.get("engine", "transformers") if isinstance(given, Mapping) else given.engine
+    found = KINDS.get(name) if isinstance(name, str) else None
+    return None if found is None else found.__name__
+
+
+EngineSettings = Annotated[
+    Annotated[TransformersSettings, Tag("TransformersSettings")]
+    | Annotated[VllmSettings, Tag("VllmSettings")]
+    | Annotated[HttpSettings, Tag("HttpSettings")],
+    Discriminator(
+        _kind,
+        custom_error_type="engine",
+        custom_error_message=f"`engine` must be one of: {', '.join(KINDS)}",
+    ),
+]
+"""One engine's settings, of the class that its `engine` names."""
