@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from ray.serve import get_replica_context
+
 from atts_core.engine import Capabilities, Generate, Rate, result, start
-from atts_core.types import Ids, Message, Scored, Segment
+from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.engines import loading
 from services.engines.settings import Kind
 
@@ -18,6 +21,7 @@ class ModelServer:
     """
 
     def __init__(self, settings: Kind) -> None:
+        self._replica: str = get_replica_context().replica_tag
         self._engine = loading.load(settings)
 
     async def capabilities(self) -> Capabilities:
@@ -27,17 +31,22 @@ class ModelServer:
         return await self._engine.render(messages)
 
     async def generate(self, request: Generate) -> Segment:
-        return await result(self._engine.generate(request))
+        segment = await result(self._engine.generate(request))
+        return replace(segment, cost=self._signed(segment.cost))
 
     async def score(self, request: Rate, segment: Segment) -> Scored:
         """Serve has resolved the segment's reference: it came straight from the other pool."""
-        return await result(self._engine.score(request, start(_given(segment))))
+        scored = await result(self._engine.score(request, start(_given(segment))))
+        return replace(scored, cost=self._signed(scored.cost))
 
     async def status(self) -> dict[str, Any]:
-        return self._engine.status()
+        return {"replica": self._replica, **self._engine.status()}
 
     def check_health(self) -> None:
         self._engine.check()
+
+    def _signed(self, cost: EngineCost) -> EngineCost:
+        return replace(cost, replica=self._replica)
 
 
 async def _given(segment: Segment) -> Segment:

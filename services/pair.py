@@ -15,7 +15,7 @@ def pair_of(draft: Engine, target: Engine) -> PairKey:
     Raises `BadInput` where the two cannot work on one chain.
     """
     one, other = draft.capabilities, target.capabilities
-    _require_common_answers(one, other)
+    require_common_answers(one, other)
     return PairKey(
         draft=f"{one.model}@{one.vocabulary}",
         target=f"{other.model}@{other.vocabulary}",
@@ -24,7 +24,7 @@ def pair_of(draft: Engine, target: Engine) -> PairKey:
     )
 
 
-def _require_common_answers(draft: Capabilities, target: Capabilities) -> None:
+def require_common_answers(draft: Capabilities, target: Capabilities) -> None:
     """Both models end a chain in the same way, and the target can judge.
 
     Where one answers as a chat assistant and the other continues plain paragraphs, neither knows

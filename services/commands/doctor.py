@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,11 +14,13 @@ from typing import Annotated, Any
 import psutil
 import typer
 
+from atts_core.engine import Capabilities
 from atts_core.errors import AttsError, BadInput
 from services import model_files, serve_config
+from services.commands import doctor_engine
 from services.commands.serve import require_free
-from services.engines import loading
-from services.engines.settings import HttpSettings
+from services.engines.settings import KINDS, HttpSettings
+from services.pair import require_common_answers
 
 NEEDED_BYTES = 4 * 1024**3
 """What the served system takes at most with the embedded pair."""
@@ -39,9 +40,24 @@ def doctor(
     config: Annotated[
         Path, typer.Option(help="the Serve configuration to look at")
     ] = serve_config.LOCAL,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="only what this engine can do: draft or target of the configuration, or "
+            f"{', '.join(KINDS)} with --model"
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="with --engine: another model")] = None,
+    url: Annotated[str | None, typer.Option(help="with --engine http: the server's root")] = None,
     json_: Annotated[bool, typer.Option("--json", help="findings as JSON, nothing else")] = False,
 ) -> None:
     """Check Python, packages, memory, ports, model files and what the engines can do."""
+    if engine is not None:
+        settings = doctor_engine.chosen(engine, config, model, url)
+        doctor_engine.show(doctor_engine.capabilities(settings), as_json=json_)
+        return
+    if model is not None or url is not None:
+        raise BadInput("--model and --url go with --engine", field="engine")
     findings: list[Finding] = []
     for finding in examine(config):
         findings.append(finding)
@@ -80,10 +96,11 @@ def examine(path: Path) -> Iterator[Finding]:
         "free",
         "stop what listens there, or serve with --port",
     )
+    records: list[Capabilities] = []
     for name in ("draft", "target"):
         engine = getattr(config.settings, name)
         if isinstance(engine, HttpSettings):
-            yield _engine(name, engine)
+            yield _engine(name, engine, records)
             continue
         files = _tried(
             f"{name} files",
@@ -93,7 +110,14 @@ def examine(path: Path) -> Iterator[Finding]:
         )
         yield files
         if files.ok:
-            yield _engine(name, engine)
+            yield _engine(name, engine, records)
+    if len(records) == 2:
+        yield _tried(
+            "pair",
+            partial(require_common_answers, *records),
+            "both models can work on one chain",
+            "choose two models that answer in the same way",
+        )
 
 
 def _installed(package: str) -> Finding:
@@ -111,15 +135,12 @@ def _tried(check: str, act: Callable[[], Any], found: str, advice: str) -> Findi
     return Finding(check, True, found)
 
 
-def _engine(name: str, settings: Any) -> Finding:
-    """Load the engine and let it prove what it says of itself."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+def _engine(name: str, settings: Any, records: list[Capabilities]) -> Finding:
+    """Let the engine prove what it says of itself; what it has proved goes to `records`."""
     try:
-        engine = loading.load(settings)
+        record = doctor_engine.capabilities(settings)
     except AttsError as error:
         return Finding(f"{name} engine", False, str(error), "see the message; is the folder whole?")
-    try:
-        record = asdict(engine.capabilities)
-    finally:
-        engine.close()
-    return Finding(f"{name} engine", True, ", ".join(f"{k} {v}" for k, v in record.items()))
+    records.append(record)
+    told = ", ".join(f"{key} {value}" for key, value in asdict(record).items())
+    return Finding(f"{name} engine", True, told)

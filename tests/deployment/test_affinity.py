@@ -51,6 +51,7 @@ def asked(question: str) -> dict[str, Any]:
         "model": "atts",
         "messages": [{"role": "user", "content": question}],
         "stream": True,
+        "temperature": 1.5,  # chains that write the same would find each other's prefix
         "atts": {"candidates": 16, "seed": 1, "consensus": False, "events": True},
     }
 
@@ -91,7 +92,7 @@ def test_every_request_of_a_chain_finds_its_prefix(server: tuple[str, list[int]]
         for before, cost in pairwise(costs)
     ]
     assert len(known) > 100
-    assert sum(known) >= 0.95 * len(known)  # a replica at random has it half of the time
+    assert sum(known) >= 0.95 * len(known)  # by load alone, two thirds do
     shares = [e["tokens"]["target"] for e in events if "tokens" in e and "votes" in e]
     prompt, cached = (sum(share[name] for share in shares) for name in ("prompt", "cached"))
     print(f"\nrequests that found their prefix: {sum(known)} of {len(known)}")

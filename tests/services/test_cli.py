@@ -121,3 +121,30 @@ def test_a_new_key_opens_what_its_entry_guards() -> None:
     shown = atts("key", "ann").stdout
     assert 'name: "ann"' in shown
     assert "sha256: " in shown
+
+
+def test_the_doctor_tells_what_one_engine_can_do() -> None:
+    done = atts("doctor", "--engine", "draft", "--json")
+    record = json.loads(done.stdout)
+    assert (record["engine"], record["scores"], record["chats"]) == ("transformers", True, True)
+    shown = atts("doctor", "--engine", "transformers", "--model", "models/arithmetic/target")
+    assert shown.returncode == 0, shown.stderr
+    assert "models/arithmetic/target" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--engine", "judge"], "known are: draft, target, transformers"),
+        (["--engine", "transformers"], "engine.model"),
+        (["--engine", "transformers", "--model", "./absent"], "no folder './absent'"),
+        (["--model", "x"], "go with --engine"),
+    ],
+)
+def test_an_engine_that_the_doctor_cannot_examine_is_one_line(
+    arguments: list[str], says: str
+) -> None:
+    done = atts("doctor", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
