@@ -78,6 +78,8 @@ def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str 
     import ray
     from ray import serve as ray_serve
 
+    from services.commands.start_failure import raise_reason
+
     own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     ray.init(
         address=address,
@@ -104,10 +106,14 @@ def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str 
             name="atts",
             route_prefix="/",
         )
-    except BaseException as error:
+    except RuntimeError as error:
+        try:
+            raise_reason("atts")
+        finally:
+            shutdown()
+        raise AttsError(f"the application did not start: {error}") from None
+    except BaseException:
         shutdown()
-        if isinstance(error, RuntimeError):
-            raise AttsError(f"the application did not start: {error}") from None
         raise
     return shutdown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.server import free_port
 from services import serve_config
 from services.access import hashed
 from services.settings import Key
@@ -69,6 +71,20 @@ def test_a_port_in_use_is_one_line_and_status_2() -> None:
     assert done.returncode == 2
     assert f"port {port} on 127.0.0.1 cannot be used" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.serve
+def test_a_pair_that_cannot_work_together_is_told_at_start(tmp_path: Path) -> None:
+    pair = serve_config.load(serve_config.LOCAL).settings
+    shutil.copytree(pair.draft.model, tmp_path / "draft")
+    (tmp_path / "draft" / "chat_template.jinja").unlink()
+    change: dict[str, object] = {
+        "draft": {"model": str(tmp_path / "draft")},
+        "store": {"url": "memory"},
+    }
+    done = atts("serve", "--config", changed(tmp_path, change), "--port", str(free_port()))
+    assert done.returncode == 2
+    assert f"{tmp_path}/draft has no chat template" in done.stderr
 
 
 def test_a_question_is_asked_without_a_server() -> None:
