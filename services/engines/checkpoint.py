@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 
 from atts_core.errors import BadInput
 from services.engines import norms
+from services.engines import tokenizer as tokenizer_files
 from services.engines.kv_store import KvShape
 from services.engines.settings import TransformersSettings
 
@@ -104,12 +104,12 @@ def load(settings: TransformersSettings) -> Checkpoint:
 
     disable_progress_bar()
     device = _device(settings.device)
-    where = _where(settings.model)
+    where = tokenizer_files.where(settings.model)
     dtype = settings.dtype
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
     try:
-        tokenizer = _tokenizer(settings.model, where)
+        tokenizer = tokenizer_files.load(settings.model, where)
         model, report = AutoModelForCausalLM.from_pretrained(
             settings.model,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -123,24 +123,6 @@ def load(settings: TransformersSettings) -> Checkpoint:
     model.to(device).eval().requires_grad_(False)
     norms.fuse(model)
     return _examine(settings, model, tokenizer, device)
-
-
-def _tokenizer(model: str, where: dict[str, Any]) -> Any:
-    """The tokenizer that comes with the model.
-
-    AutoTokenizer may put the pre-tokenizer of the model's family in place of what tokenizer.json
-    says, without a word; where there is such a file, it is taken as it is.
-    """
-    from huggingface_hub import try_to_load_from_cache
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    if where:
-        written = (Path(model) / "tokenizer.json").is_file()
-    else:
-        AutoTokenizer.from_pretrained(model)  # fetches it
-        written = isinstance(try_to_load_from_cache(model, "tokenizer.json"), str)
-    kind = PreTrainedTokenizerFast if written else AutoTokenizer
-    return kind.from_pretrained(model, **where)
 
 
 def _examine(
@@ -234,15 +216,6 @@ def _device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("device is cuda, but torch sees no GPU", field="device")
     return torch.device(device)
-
-
-def _where(model: str) -> dict[str, Any]:
-    """How to look for `model`: a folder is never looked for on the network."""
-    if Path(model).is_dir():
-        return {"local_files_only": True}
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise BadInput(f"there is no model folder {model}", field="model")
-    return {}
 
 
 def _unusable(model: str, reason: str) -> BadInput:

@@ -15,12 +15,12 @@ from weakref import finalize
 import numpy as np
 
 from atts_core.answers import BOXED
-from atts_core.engine import Capabilities, Generate, Pending, Rate, Sampling, checked, start
-from atts_core.errors import BadInput, ContextFull, EngineError
-from atts_core.types import EngineCost, History, Ids, Message, Scored, Segment, as_ids
+from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
+from atts_core.types import EngineCost, Ids, Message, Scored, Segment, as_ids
 from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
+from services.engines.inputs import Inputs, checked_stop
 from services.engines.jobs import GenerateJob, Job, ScoreJob
 from services.engines.settings import TransformersSettings
 from services.engines.step_thread import StepThread
@@ -33,8 +33,8 @@ class TransformersEngine:
 
     def __init__(self, loaded: Checkpoint, settings: TransformersSettings) -> None:
         self._model = loaded.name
-        self._vocabulary_size = loaded.vocabulary_size
         self._codec = TextCodec(loaded.tokenizer)
+        self._inputs = Inputs(self._codec, loaded.name, loaded.max_len, loaded.vocabulary_size)
         self._chat = Chat(loaded.tokenizer, loaded.name, loaded.max_len)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._steps = probe.working_steps(loaded, settings)
@@ -112,20 +112,13 @@ class TransformersEngine:
     # ------------------------------------------------------------------ the two verbs
 
     async def _generate(self, request: Generate) -> Segment:
-        ids, tail = self._given(request.chain, request.history)
-        room = self._capabilities.max_len - len(ids)
-        if request.max_tokens < 1 or room < 1:
-            raise ContextFull(
-                f"{self._model}, {request.chain}: {len(ids)} tokens leave room for "
-                f"{max(0, room)} of the {request.max_tokens} asked for: the context is "
-                f"{self._capabilities.max_len}"
-            )
-        limit = min(request.max_tokens, room)
+        ids, tail = self._inputs.given(request.chain, request.history)
+        limit = self._inputs.limit(request, ids)
         job = GenerateJob(
             chain=request.chain,
             ids=ids,
             max_tokens=limit,
-            sampling=self._valid(request),
+            sampling=self._inputs.sampling(request),
             draws=sampling.draws(request.seed, limit),
             stops=self._stop_strings(request.stop),
         )
@@ -144,19 +137,11 @@ class TransformersEngine:
 
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
         given = await segment
-        before, tail = self._given(request.chain, request.history)
-        rated = self._codec.rated(request.history, given)
+        before, tail = self._inputs.given(request.chain, request.history)
+        rated = self._inputs.rated(request, before, given)
         if not len(rated):
-            if not given.tokens:
-                raise self._error(request.chain, "the segment to rate is empty")
             return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
-        self._check_ids(request.chain, rated)
         ids = np.concatenate([before, rated])
-        if len(ids) > self._capabilities.max_len:
-            raise ContextFull(
-                f"{self._model}, {request.chain}: history and segment have {len(ids)} tokens, the "
-                f"context is {self._capabilities.max_len}"
-            )
         job = ScoreJob(chain=request.chain, ids=ids, start=len(before))
         await self._run(job, len(ids))
         scored = Scored(
@@ -166,48 +151,19 @@ class TransformersEngine:
 
     async def _run(self, job: Job, tokens: int) -> None:
         if tokens > self._capabilities.kv_tokens:
-            raise self._error(
+            raise self._inputs.error(
                 job.chain,
                 f"the request may need the KV of {tokens} tokens, kv_tokens is "
                 f"{self._capabilities.kv_tokens}",
             )
         await self._thread.run(job)
 
-    # ------------------------------------------------------------------ what was asked for
-
-    def _given(self, chain: str, history: History) -> tuple[Ids, Ids]:
-        """The history's ids and, at their end, those of its tail."""
-        tail = self._codec.tail_ids(history)
-        ids = np.concatenate([as_ids(history.ids), tail])
-        if not len(ids):
-            raise self._error(chain, "the history is empty")
-        self._check_ids(chain, ids)
-        return ids, tail
-
-    def _check_ids(self, chain: str, ids: Ids) -> None:
-        if int(ids.min()) < 0 or int(ids.max()) >= self._vocabulary_size:
-            odd = ids[(ids < 0) | (ids >= self._vocabulary_size)][0]
-            raise self._error(
-                chain, f"token id {odd} is outside the vocabulary of {self._vocabulary_size}"
-            )
-
     def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings | None:
         """Kept between requests: they remember what they have learnt of the vocabulary."""
         if not stop:
             return None
-        if not all(isinstance(one, str) and one for one in stop):
-            raise BadInput("a stop is a string that is not empty", field="stop")
-        found = self._stops.pop(stop, None) or StopStrings(self._codec, stop)
+        found = self._stops.pop(stop, None) or StopStrings(self._codec, checked_stop(stop))
         self._stops[stop] = found
         if len(self._stops) > 64:
             del self._stops[next(iter(self._stops))]
         return found
-
-    def _valid(self, request: Generate) -> Sampling:
-        sampling = request.sampling
-        if sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.top_k < 0:
-            raise self._error(request.chain, f"{sampling} cannot be sampled with")
-        return sampling
-
-    def _error(self, chain: str, what: str) -> EngineError:
-        return EngineError(f"{self._model}, {chain}: {what}")
