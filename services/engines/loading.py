@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from atts_core.engine import Engine
+from atts_core.errors import BadInput
 from services.engines.settings import HttpSettings, Kind, TransformersSettings, VllmSettings
 
 
@@ -36,6 +38,13 @@ def load(settings: Kind) -> ServedEngine:
 
             return TransformersEngine.load(settings)
         case VllmSettings():
-            raise NotImplementedError
+            if find_spec("vllm") is None:
+                raise BadInput(
+                    "the engine vllm is not installed here: install with pip install 'atts[vllm]'",
+                    field="engine",
+                )
+            from services.engines.vllm_engine import VllmEngine
+
+            return VllmEngine.load(settings)
         case HttpSettings():
             raise NotImplementedError

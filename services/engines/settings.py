@@ -62,19 +62,49 @@ class VllmSettings(Strict):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of weights and KV; auto: the checkpoint's"
     )
-    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs that share the model")
+    quantization: str | None = Field(
+        None, min_length=1, description="vLLM's name of a method, e.g. fp8; None: the checkpoint's"
+    )
+    tensor_parallel: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="GPUs that share the model; more than one are those of the replica's "
+        "placement group, one a bundle, or the replica's own",
+    )
     gpu_memory: float = Field(
         0.9, gt=0, le=1, description="share of each GPU's memory for weights and KV"
+    )
+    kv_gib: float | None = Field(
+        None,
+        gt=0,
+        le=10_000,
+        description="GiB of each GPU (or of a CPU's memory) for KV, instead of what `gpu_memory` "
+        "leaves; None: that",
+    )
+    block_size: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="tokens a block of the prefix cache; None: vLLM's choice. A CPU wants "
+        "multiples of 32",
     )
     max_batch: int = Field(256, ge=1, le=4096, description="sequences in one step")
     prefill_tokens: int = Field(
         2048,
         ge=32,
         le=65_536,
-        description="tokens of all sequences in one step; scoring materialises logits of so many",
+        description="tokens of all sequences in one step; where vLLM has no Model Runner V2, "
+        "scoring materialises logits of so many",
     )
     max_len: int | None = Field(
-        None, ge=2, description="context in tokens; None: what the model was made for"
+        None,
+        ge=2,
+        description="context in tokens, one of which stays free for the token that vLLM writes "
+        "behind a rated text; None: what the model was made for",
+    )
+    eager: bool = Field(
+        False, description="no compilation and no CUDA graphs: starts sooner, runs slower"
     )
 
 

@@ -1,0 +1,320 @@
+"""The vLLM engine against the embedded one, on the CPU build of vLLM (`make test-vllm`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+import torch
+
+from atts_core.acceptance import Gate
+from atts_core.allowance import Allowance
+from atts_core.calibration.settings import CalibrationSettings
+from atts_core.candidate import Run
+from atts_core.engine import Generate, Rate, Sampling, start
+from atts_core.errors import BadInput, EngineError, EngineUnavailable
+from atts_core.scaling import answer
+from atts_core.settings import Method
+from atts_core.types import (
+    EngineCost,
+    History,
+    Ids,
+    Message,
+    Question,
+    Scored,
+    Segment,
+    as_ids,
+)
+from services.engines import checkpoint, loading
+from services.engines.settings import TransformersSettings, VllmSettings
+from services.pair import pair_of
+
+pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
+from services.engines.vllm_engine import VllmEngine
+
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+PAIR = Path(__file__).resolve().parents[3] / "models" / "arithmetic"
+BLOCK = 32
+NEAR = 1e-3  # nats a segment
+QUESTION = "Start with 47. Add 38. Multiply by 3. What is the result?"
+
+
+def settings(name: str, **more: object) -> VllmSettings:
+    small = {
+        "engine": "vllm",
+        "model": str(PAIR / name),
+        "dtype": "float32",
+        "kv_gib": 0.25,
+        "block_size": BLOCK,
+        "max_batch": 64,
+        "eager": True,
+    }
+    return VllmSettings.model_validate(small | more)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def target() -> AsyncIterator[VllmEngine]:
+    engine = loading.load(settings("target"))
+    assert isinstance(engine, VllmEngine)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def plain() -> checkpoint.Checkpoint:
+    """The same model, loaded by transformers."""
+    return checkpoint.load(TransformersSettings(model=str(PAIR / "target"), device="cpu"))
+
+
+@torch.inference_mode()
+def expected(plain: checkpoint.Checkpoint, ids: Ids, start: int) -> np.ndarray:
+    """Log-probabilities of `ids[start:]` from one forward pass over everything."""
+    logits = plain.model.plain(torch.from_numpy(ids.astype(np.int64))[None])[0]
+    logprobs = torch.log_softmax(logits, -1).numpy()
+    return logprobs[np.arange(start - 1, len(ids) - 1), ids[start:]]
+
+
+def segment(engine: VllmEngine, ids: Ids) -> Segment:
+    return Segment(
+        text=engine._codec.decode(ids),
+        ids=ids,
+        finish="stop",
+        vocabulary=engine.capabilities.vocabulary,
+        tail_ids=as_ids([]),
+        cost=EngineCost(),
+    )
+
+
+async def given(one: Segment) -> Segment:
+    return one
+
+
+async def rate(engine: VllmEngine, history: Ids, ids: Ids) -> Scored:
+    request = Rate("chain", History(history))
+    return await engine.score(request, start(given(segment(engine, ids))))
+
+
+def write(history: Ids, count: int, seed: int = 1, **more: object) -> Generate:
+    request = Generate("chain", History(history), count, Sampling(0.8), seed)
+    return replace(request, **more)  # type: ignore[arg-type]
+
+
+def text(count: int, seed: int) -> Ids:
+    """Ids that are text: bytes of letters."""
+    return as_ids(np.random.default_rng(seed).integers(64, 90, count).tolist())
+
+
+WORST: list[float] = []
+
+
+def check(plain: checkpoint.Checkpoint, scored: Scored, history: Ids, ids: Ids) -> None:
+    wanted = expected(plain, np.concatenate([history, ids]), len(history))
+    assert scored.ids.tolist() == ids.tolist()
+    WORST.append(abs(float(scored.logprobs.sum() - wanted.sum())))
+    assert WORST[-1] < NEAR
+    assert np.abs(scored.logprobs - wanted).max() < NEAR
+
+
+async def test_what_it_says_of_itself(target: VllmEngine, plain: checkpoint.Checkpoint) -> None:
+    found = target.capabilities
+    assert (found.engine, found.scores, found.reuses_prefix) == ("vllm", True, True)
+    assert found.max_len == plain.max_len - 1
+    assert found.kv_tokens > found.max_len
+    assert found.kv_tokens % BLOCK == 0
+
+
+@pytest.mark.parametrize("lengths", [(70, 20, 33, 64, 1, 50), (31, 1, 1, 31, 32, 96), (5, 300, 7)])
+async def test_scores_along_a_chain_are_those_of_a_forward_pass(
+    target: VllmEngine, plain: checkpoint.Checkpoint, lengths: tuple[int, ...]
+) -> None:
+    chain = text(sum(lengths), seed=sum(lengths))
+    ends = np.cumsum(lengths)
+    for begin, end in zip(ends, ends[1:], strict=False):
+        scored = await rate(target, chain[:begin], chain[begin:end])
+        check(plain, scored, chain[:begin], chain[begin:end])
+
+
+async def test_a_score_reads_its_history_from_the_cache(target: VllmEngine) -> None:
+    chain = text(260, seed=11)
+    await rate(target, chain[:100], chain[100:200])
+    scored = await rate(target, chain[:200], chain[200:])
+    assert scored.cost.cached_tokens == 200 // BLOCK * BLOCK
+    assert scored.cost.prompt_tokens == 260
+
+
+async def test_a_segment_rated_again_gets_the_same_score(
+    target: VllmEngine, plain: checkpoint.Checkpoint
+) -> None:
+    chain = text(300, seed=12)
+    before = target.status()["rated_anew"]
+    for _ in range(3):
+        check(plain, await rate(target, chain[:50], chain[50:]), chain[:50], chain[50:])
+    assert target.status()["rated_anew"] == before + 2  # its own blocks were cached
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 40, 64])
+async def test_a_history_cached_to_the_end_of_a_block_is_not_computed_again(
+    target: VllmEngine, plain: checkpoint.Checkpoint, blocks: int, count: int
+) -> None:
+    history = text(blocks * BLOCK, seed=100 * blocks + count)
+    await rate(target, history[:10], history[10:])
+    ids = text(count, seed=7)
+    before = target.status()["rated_anew"]
+    scored = await rate(target, history, ids)
+    check(plain, scored, history, ids)
+    assert target.status()["rated_anew"] == before
+
+
+async def test_many_scores_at_once_are_each_right(
+    target: VllmEngine, plain: checkpoint.Checkpoint
+) -> None:
+    shared = text(90, seed=20)
+    pairs = [
+        (np.concatenate([shared, text(n % 40, n)]), text(1 + 3 * n, n + 50)) for n in range(24)
+    ]
+    pairs += pairs[:6]
+    scores = await asyncio.gather(*(rate(target, *pair) for pair in pairs))
+    for scored, pair in zip(scores, pairs, strict=True):
+        check(plain, scored, *pair)
+    print(f"largest difference of a segment: {max(WORST):.2e} nats over {len(WORST)}")
+
+
+async def test_equal_seeds_write_equal_texts(target: VllmEngine) -> None:
+    prompt = await target.render([Message("user", QUESTION)])
+    first, again, other = await asyncio.gather(
+        *(target.generate(write(prompt, 40, seed, sampling=Sampling(1.0))) for seed in (3, 3, 2**62))
+    )
+    assert first.ids.tolist() == again.ids.tolist() != other.ids.tolist()
+    assert first.cost.prompt_tokens == len(prompt)
+
+
+async def test_a_written_segment_has_the_score_of_a_forward_pass(
+    target: VllmEngine, plain: checkpoint.Checkpoint
+) -> None:
+    prompt = await target.render([Message("user", QUESTION)])
+    draft = target.generate(write(prompt, 60))
+    scored = await target.score(Rate("chain", History(prompt)), draft)
+    check(plain, scored, prompt, (await draft).ids)
+
+
+async def test_a_stop_string_ends_the_segment_and_is_part_of_it(target: VllmEngine) -> None:
+    prompt = await target.render([Message("user", QUESTION)])
+    written = await target.generate(write(prompt, 200, sampling=Sampling(0.0), stop=("\n\n",)))
+    assert written.finish == "stop"
+    assert written.text.endswith("\n\n")
+    assert written.text.count("\n\n") == 1
+    assert target._codec.decode(written.ids) == written.text
+
+
+async def test_the_end_of_the_text_is_no_token_of_it(target: VllmEngine) -> None:
+    prompt = await target.render([Message("user", QUESTION)])
+    written = await target.generate(write(prompt, 500, sampling=Sampling(0.0)))
+    assert written.finish == "eos"
+    assert r"\boxed{255}" in written.text
+    assert "<|" not in target._codec._shows(written.ids)
+
+
+async def test_a_limit_within_a_character_holds_its_bytes_back(target: VllmEngine) -> None:
+    prompt = target._codec.encode("中" * 5)
+    for limit in range(1, 8):
+        written = await target.generate(
+            write(prompt, limit, seed=limit, sampling=Sampling(5.0), stop=("never",))
+        )
+        assert written.text.encode().decode() == written.text
+        assert target._codec.whole(written.ids.tolist()) == len(written.ids) <= limit
+
+
+async def test_a_cancelled_request_leaves_vllm_idle(target: VllmEngine) -> None:
+    history = text(40, seed=30)
+    writing = [
+        target.generate(write(history, 1800, seed, sampling=Sampling(30.0))) for seed in range(8)
+    ]
+    waiting = target.score(Rate("chain", History(history)), writing[0])
+    # Scores go first, but not before vLLM has seen what came before them.
+    await rate(target, history, text(5, seed=31))
+    assert not await target.idle()
+    assert not any(one.done() for one in writing)
+    for one in (waiting, *writing):
+        one.cancel()
+    ends = await asyncio.gather(waiting, *writing, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    assert await target.idle()
+    assert target.status()["running"] == 0
+
+
+async def test_what_cannot_be_asked_for_is_refused_by_name(target: VllmEngine) -> None:
+    room, known = target.capabilities.max_len, target._inputs._vocabulary_size
+    long = text(room, seed=1)
+    cases = [
+        (target.generate(write(long, 5)), "leave room for 0"),
+        (target.generate(write(as_ids([]), 5)), "the history is empty"),
+        (target.generate(write(as_ids([known]), 5)), f"token id {known} is outside"),
+        (target.generate(write(as_ids([1]), 5, sampling=Sampling(-1.0))), "cannot be sampled with"),
+        (start(rate(target, long, as_ids([64]))), f"the context is {room}"),
+        (start(rate(target, long[:9], as_ids([]))), "the segment to rate is empty"),
+        (start(rate(target, long[:9], as_ids([-1]))), "token id -1 is outside"),
+    ]
+    for pending, says in cases:
+        with pytest.raises(EngineError, match=says) as caught:
+            await pending
+        assert str(caught.value).startswith(f"{target.capabilities.model}, chain: ")
+    with pytest.raises(BadInput, match="not empty"):
+        await target.generate(write(long[:9], 5, stop=("",)))
+
+
+async def test_the_whole_context_can_be_written_and_rated(
+    target: VllmEngine, plain: checkpoint.Checkpoint
+) -> None:
+    room = target.capabilities.max_len
+    ids = text(room, seed=40)
+    written = await target.generate(write(ids[:-3], 50, sampling=Sampling(30.0)))
+    assert written.finish == "length"
+    check(plain, await rate(target, ids[:-60], ids[-60:]), ids[:-60], ids[-60:])
+
+
+async def test_a_question_is_answered_by_two_engines_in_vllm(target: VllmEngine) -> None:
+    draft = VllmEngine.load(settings("draft"))
+    try:
+        method = Method(candidates=4, turns=15, seed=1)
+        run = Run(
+            id="q",
+            method=method,
+            seed=1,
+            draft=draft,
+            target=target,
+            gate=Gate(pair_of(draft, target), CalibrationSettings()),
+            slots=asyncio.Semaphore(4),
+            allowance=Allowance(method.max_target_tokens),
+            emit=lambda event: None,
+        )
+        found = await answer(run, Question("q", (Message("user", QUESTION),)))
+        assert found.answer == "255"
+        assert await draft.idle()
+        assert await target.idle()
+        # A closed engine says so to who waits and to who comes.
+        history = text(40, seed=50)
+        waiting = draft.generate(write(history, 1800, sampling=Sampling(30.0)))
+        await rate(draft, history, text(5, seed=51))
+        draft.close()
+        with pytest.raises(EngineUnavailable, match="chain: the engine was closed"):
+            await waiting
+        with pytest.raises(EngineUnavailable, match="closed"):
+            draft.check()
+        with pytest.raises(EngineUnavailable, match="closed"):
+            await draft.generate(write(history, 5))
+    finally:
+        draft.close()
+
+
+def test_a_model_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="cannot serve the model") as caught:
+        VllmEngine.load(settings("target", model=str(tmp_path)))
+    assert "\n" not in caught.value.message
