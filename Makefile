@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve ask doctor test check slow bench format clean
+.PHONY: help setup serve ask doctor test test-vllm check slow bench format clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +20,12 @@ $(RUN): pyproject.toml constraints.txt
 
 $(DEV): $(RUN)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,check,plots]'
+	@touch $@
+
+# Not in .venv: vLLM wants other releases of torch and transformers than we do.
+$(VLLM)/.installed: constraints-vllm.txt
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
 	@touch $@
 
 setup: $(DEV) ## install everything into .venv
@@ -34,6 +41,10 @@ doctor: $(RUN) ## check this machine
 
 test: $(DEV) ## core and Serve tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VLLM)/.installed ## the vLLM engine's tests on a CPU, in an environment of their own
+	VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 $(VLLM)/bin/python -m pytest -m vllm \
+		tests/services/engines/test_vllm_engine.py tests/services/engines/test_vllm_scoring.py $(ARGS)
 
 slow: $(DEV) ## guarantees at full size, soaks, long runs
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -52,4 +63,4 @@ format: $(DEV) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean: ## remove what the commands made
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

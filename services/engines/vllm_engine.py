@@ -36,8 +36,8 @@ from services.engines.vllm_status import Status
 SCORE, WRITE = 0, 1
 """vLLM's priorities, the lower first: a chain waits for its score, and a score is short."""
 
-_BROKEN = (ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError)
-"""What vLLM raises for a model that it cannot load (its validation errors are ValueErrors)."""
+_BROKEN = (VLLMError, ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError)
+"""What vLLM raises for a model that it cannot load."""
 
 
 class VllmEngine:
@@ -155,17 +155,7 @@ class VllmEngine:
 
     async def _generate(self, request: Generate) -> Segment:
         ids, tail = self._inputs.given(request.chain, request.history)
-        sampling = self._inputs.sampling(request)
-        params = SamplingParams(
-            max_tokens=self._inputs.limit(request, ids),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            seed=request.seed,
-            stop=list(checked_stop(request.stop)) or None,
-            include_stop_str_in_output=True,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = self._sampling(request, ids)
         asked = _Asked(self, request.chain)
         written = (await asked.run(ids, params, WRITE)).outputs[0]
         self._totals["written_tokens"] += len(written.token_ids)
@@ -179,6 +169,22 @@ class VllmEngine:
             tail_ids=tail,
             cost=asked.cost(len(ids)),
         )
+
+    def _sampling(self, request: Generate, ids: Ids) -> SamplingParams:
+        sampling = self._inputs.sampling(request)
+        try:
+            return SamplingParams(
+                max_tokens=self._inputs.limit(request, ids),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seed=request.seed,
+                stop=list(checked_stop(request.stop)) or None,
+                include_stop_str_in_output=True,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+        except (VLLMError, ValueError) as error:
+            raise self._inputs.error(request.chain, _line(error)) from error
 
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
         given = await segment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def expected(plain: checkpoint.Checkpoint, ids: Ids, start: int) -> np.ndarray:
 
 def segment(engine: VllmEngine, ids: Ids) -> Segment:
     return Segment(
-        text=engine._codec.decode(ids),
+        text=engine._codec.decode(ids[ids >= 0]),
         ids=ids,
         finish="stop",
         vocabulary=engine.capabilities.vocabulary,
@@ -135,7 +136,7 @@ async def test_scores_along_a_chain_are_those_of_a_forward_pass(
 ) -> None:
     chain = text(sum(lengths), seed=sum(lengths))
     ends = np.cumsum(lengths)
-    for begin, end in zip(ends, ends[1:], strict=False):
+    for begin, end in pairwise(ends):
         scored = await rate(target, chain[:begin], chain[begin:end])
         check(plain, scored, chain[:begin], chain[begin:end])
 
@@ -189,7 +190,10 @@ async def test_many_scores_at_once_are_each_right(
 async def test_equal_seeds_write_equal_texts(target: VllmEngine) -> None:
     prompt = await target.render([Message("user", QUESTION)])
     first, again, other = await asyncio.gather(
-        *(target.generate(write(prompt, 40, seed, sampling=Sampling(1.0))) for seed in (3, 3, 2**62))
+        *(
+            target.generate(write(prompt, 40, seed, sampling=Sampling(1.0)))
+            for seed in (3, 3, 2**62)
+        )
     )
     assert first.ids.tolist() == again.ids.tolist() != other.ids.tolist()
     assert first.cost.prompt_tokens == len(prompt)
@@ -225,7 +229,7 @@ async def test_a_limit_within_a_character_holds_its_bytes_back(target: VllmEngin
     prompt = target._codec.encode("中" * 5)
     for limit in range(1, 8):
         written = await target.generate(
-            write(prompt, limit, seed=limit, sampling=Sampling(5.0), stop=("never",))
+            write(prompt, limit, seed=limit, sampling=Sampling(2.0), stop=("never",))
         )
         assert written.text.encode().decode() == written.text
         assert target._codec.whole(written.ids.tolist()) == len(written.ids) <= limit
@@ -234,17 +238,18 @@ async def test_a_limit_within_a_character_holds_its_bytes_back(target: VllmEngin
 async def test_a_cancelled_request_leaves_vllm_idle(target: VllmEngine) -> None:
     history = text(40, seed=30)
     writing = [
-        target.generate(write(history, 1800, seed, sampling=Sampling(30.0))) for seed in range(8)
+        target.generate(write(history, 1800, seed, sampling=Sampling(2.0))) for seed in range(8)
     ]
     waiting = target.score(Rate("chain", History(history)), writing[0])
     # Scores go first, but not before vLLM has seen what came before them.
     await rate(target, history, text(5, seed=31))
     assert not await target.idle()
-    assert not any(one.done() for one in writing)
+    assert sum(not one.done() for one in writing) > 4
+    done = [one for one in writing if one.done()]
     for one in (waiting, *writing):
         one.cancel()
     ends = await asyncio.gather(waiting, *writing, return_exceptions=True)
-    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    assert sum(isinstance(end, asyncio.CancelledError) for end in ends) == 9 - len(done)
     assert await target.idle()
     assert target.status()["running"] == 0
 
@@ -257,6 +262,7 @@ async def test_what_cannot_be_asked_for_is_refused_by_name(target: VllmEngine) -
         (target.generate(write(as_ids([]), 5)), "the history is empty"),
         (target.generate(write(as_ids([known]), 5)), f"token id {known} is outside"),
         (target.generate(write(as_ids([1]), 5, sampling=Sampling(-1.0))), "cannot be sampled with"),
+        (target.generate(write(as_ids([1]), 5, sampling=Sampling(3.0))), "temperature must be in"),
         (start(rate(target, long, as_ids([64]))), f"the context is {room}"),
         (start(rate(target, long[:9], as_ids([]))), "the segment to rate is empty"),
         (start(rate(target, long[:9], as_ids([-1]))), "token id -1 is outside"),
@@ -274,12 +280,12 @@ async def test_the_whole_context_can_be_written_and_rated(
 ) -> None:
     room = target.capabilities.max_len
     ids = text(room, seed=40)
-    written = await target.generate(write(ids[:-3], 50, sampling=Sampling(30.0)))
+    written = await target.generate(write(ids[:-3], 50, sampling=Sampling(2.0)))
     assert written.finish == "length"
     check(plain, await rate(target, ids[:-60], ids[-60:]), ids[:-60], ids[-60:])
 
 
-async def test_a_question_is_answered_by_two_engines_in_vllm(target: VllmEngine) -> None:
+async def test_a_question_is_answered_by_two_engines_until_one_dies(target: VllmEngine) -> None:
     draft = VllmEngine.load(settings("draft"))
     try:
         method = Method(candidates=4, turns=15, seed=1)
@@ -298,17 +304,17 @@ async def test_a_question_is_answered_by_two_engines_in_vllm(target: VllmEngine)
         assert found.answer == "255"
         assert await draft.idle()
         assert await target.idle()
-        # A closed engine says so to who waits and to who comes.
+        # A dead vLLM is said to who waits and to who comes.
         history = text(40, seed=50)
-        waiting = draft.generate(write(history, 1800, sampling=Sampling(30.0)))
+        waiting = draft.generate(write(history, 1800, sampling=Sampling(2.0)))
         await rate(draft, history, text(5, seed=51))
-        draft.close()
-        with pytest.raises(EngineUnavailable, match="chain: the engine was closed"):
+        draft._llm.engine_core.resources.engine_manager.processes[0].kill()
+        with pytest.raises(EngineUnavailable, match="chain: vLLM has died"):
             await waiting
-        with pytest.raises(EngineUnavailable, match="closed"):
+        with pytest.raises(EngineUnavailable, match="has died"):
             draft.check()
-        with pytest.raises(EngineUnavailable, match="closed"):
-            await draft.generate(write(history, 5))
+        with pytest.raises(EngineUnavailable, match="has died"):
+            await rate(draft, history, text(5, seed=51))
     finally:
         draft.close()
 
@@ -318,3 +324,17 @@ def test_a_model_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot serve the model") as caught:
         VllmEngine.load(settings("target", model=str(tmp_path)))
     assert "\n" not in caught.value.message
+
+
+async def test_a_closed_engine_says_so_to_who_waits_and_to_who_comes(target: VllmEngine) -> None:
+    """The last test: nothing else can be asked of the engine that all share."""
+    history = text(40, seed=50)
+    waiting = target.generate(write(history, 1800, sampling=Sampling(2.0)))
+    await rate(target, history, text(5, seed=51))
+    target.close()
+    with pytest.raises(EngineUnavailable, match="chain: the engine was closed"):
+        await waiting
+    with pytest.raises(EngineUnavailable, match="closed"):
+        target.check()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await target.generate(write(history, 5))
