@@ -22,6 +22,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
+from atts_core.answers import BOXED
 from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
 from atts_core.errors import BadInput, EngineUnavailable, ScoreMissing
 from atts_core.types import EngineCost, Finish, Ids, Message, Scored, Segment, as_ids
@@ -67,6 +68,8 @@ class VllmEngine:
             scores=True,
             reuses_prefix=bool(config.cache_config.enable_prefix_caching),
             aborts=True,
+            chats=self._chat.templated,
+            writes_answers=self._codec.writes(BOXED),
         )
         self._totals: Counter[str] = Counter()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -189,7 +192,9 @@ class VllmEngine:
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
         given = await segment
         before, tail = self._inputs.given(request.chain, request.history)
-        rated = self._inputs.rated(request.chain, before, given)
+        rated = self._inputs.rated(request, before, given)
+        if not len(rated):
+            return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
         ids = np.concatenate([before, rated])
         asked = _Asked(self, request.chain)
         logprobs = await self._rate(asked, ids, len(before))

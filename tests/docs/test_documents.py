@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services import serve_config
 from services.commands.settings import as_markdown
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,16 @@ def test_the_table_of_settings_is_today_s() -> None:
     text = (PROJECT / "docs" / "configuration.md").read_text()
     table = text.partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
     assert table.strip() == as_markdown()
+
+
+def test_every_whole_configuration_of_the_documents_is_valid(tmp_path: Path) -> None:
+    blocks = [b for path in DOCUMENTS for b in code_blocks(path.read_text(), "yaml")]
+    whole = [block for block in blocks if block.startswith("applications:")]
+    assert whole
+    for number, block in enumerate(whole):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        assert serve_config.load(path).options.keys() >= {"Draft", "Target"}
 
 
 @pytest.mark.serve

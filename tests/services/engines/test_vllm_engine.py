@@ -111,15 +111,11 @@ def text(count: int, seed: int) -> Ids:
     return as_ids(np.random.default_rng(seed).integers(64, 90, count).tolist())
 
 
-WORST: list[float] = []
-
-
 def check(plain: checkpoint.Checkpoint, scored: Scored, history: Ids, ids: Ids) -> None:
     wanted = expected(plain, np.concatenate([history, ids]), len(history))
     assert scored.ids.tolist() == ids.tolist()
-    WORST.append(abs(float(scored.logprobs.sum() - wanted.sum())))
-    assert WORST[-1] < NEAR
-    assert np.abs(scored.logprobs - wanted).max() < NEAR
+    assert abs(float(scored.logprobs.sum() - wanted.sum())) < NEAR
+    assert np.abs(scored.logprobs - wanted).max() < NEAR / 10
 
 
 async def test_what_it_says_of_itself(target: VllmEngine, plain: checkpoint.Checkpoint) -> None:
@@ -184,7 +180,6 @@ async def test_many_scores_at_once_are_each_right(
     scores = await asyncio.gather(*(rate(target, *pair) for pair in pairs))
     for scored, pair in zip(scores, pairs, strict=True):
         check(plain, scored, *pair)
-    print(f"largest difference of a segment: {max(WORST):.2e} nats over {len(WORST)}")
 
 
 async def test_equal_seeds_write_equal_texts(target: VllmEngine) -> None:
