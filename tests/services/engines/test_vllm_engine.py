@@ -314,7 +314,7 @@ async def test_a_question_is_answered_by_two_engines_until_one_dies(target: Vllm
         draft.close()
 
 
-def test_a_model_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_model_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BadInput, match="cannot serve the model") as caught:
         VllmEngine.load(settings("target", model=str(tmp_path)))
