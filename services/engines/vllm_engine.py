@@ -133,6 +133,7 @@ class VllmEngine:
         `rated_anew` counts scores that had to be computed without the prefix cache.
         """
         totals, tokens = self._totals, self._capabilities.kv_tokens
+        # vLLM reports at its steps, and after the last request is aborted it makes none.
         counted = ("prompt_tokens", "cached_tokens", "written_tokens", "rated_tokens", "rated_anew")
         return {
             "running": min(self._reported.running, len(self._under_way)),

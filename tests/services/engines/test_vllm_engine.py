@@ -249,6 +249,20 @@ async def test_a_cancelled_request_leaves_vllm_idle(target: VllmEngine) -> None:
     assert target.status()["running"] == 0
 
 
+async def test_a_score_goes_before_what_waits_to_be_written(target: VllmEngine) -> None:
+    history = text(40, seed=60)
+    writing = [  # 64 are written at once, the others wait
+        target.generate(write(history, 40 + 4 * n, n, sampling=Sampling(2.0))) for n in range(90)
+    ]
+    await rate(target, history, text(5, seed=61))
+    done = sum(one.done() for one in writing)
+    for one in writing:
+        one.cancel()
+    await asyncio.gather(*writing, return_exceptions=True)
+    assert done < 90 - 64
+    assert await target.idle()
+
+
 async def test_what_cannot_be_asked_for_is_refused_by_name(target: VllmEngine) -> None:
     room, known = target.capabilities.max_len, target._inputs._vocabulary_size
     long = text(room, seed=1)
