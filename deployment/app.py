@@ -47,7 +47,7 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     """
     settings = validated(Settings, args)
     draft = _deployment("Draft", options).bind(settings.draft)
-    target = _deployment("Target", options).bind(settings.target)
+    target = _deployment("Target", options).bind(settings.target, judges=True)
     store = _deployment("CalibrationStore", options).bind(
         settings.store, settings.store.windows * settings.calibration.window
     )

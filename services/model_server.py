@@ -11,6 +11,7 @@ from atts_core.engine import Capabilities, Generate, Rate, result, start
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.engines import loading
 from services.engines.settings import Kind
+from services.pair import require_scores
 
 
 class ModelServer:
@@ -20,9 +21,12 @@ class ModelServer:
     health check, so that Serve replaces the replica.
     """
 
-    def __init__(self, settings: Kind) -> None:
+    def __init__(self, settings: Kind, *, judges: bool = False) -> None:
+        """Load the engine; `judges`: as the target, so BadInput where it cannot rate a text."""
         self._replica: str = get_replica_context().replica_tag
         self._engine = loading.load(settings)
+        if judges:
+            require_scores(self._engine.capabilities)
 
     async def capabilities(self) -> Capabilities:
         return self._engine.capabilities

@@ -45,9 +45,15 @@ def require_common_answers(draft: Capabilities, target: Capabilities) -> None:
             "a chat_template",
             field=field,
         )
+    require_scores(target)
+
+
+def require_scores(target: Capabilities) -> None:
+    """BadInput where a model that cannot rate a given text is to be the target."""
     if not target.scores:
         raise BadInput(
-            f"target: {target.model} gives no log-probabilities of a given text, so it can only "
-            "be a draft",
+            f"target: {target.model} ({target.engine}) gives no log-probabilities of a given text, "
+            "by which a target judges; use it as the draft, and as the target a vLLM or SGLang "
+            "server, or engine: transformers",
             field="target",
         )

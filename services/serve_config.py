@@ -99,12 +99,18 @@ def load(path: Path) -> ServeConfig:
 
 
 def located(args: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`args` with model folders found: relative ones are looked up here, then in the project."""
+    """`args` with model folders found: relative ones are looked up here, then in the project.
+
+    The model of a server is a name there; only its tokenizer may be a folder here.
+    """
     found = dict(args)
     for name in ("draft", "target"):
         engine = found.get(name)
-        if isinstance(engine, Mapping) and isinstance(engine.get("model"), str):
-            path = PROJECT / engine["model"]
-            if not Path(engine["model"]).exists() and path.exists():
-                found[name] = {**engine, "model": str(path)}
+        if not isinstance(engine, Mapping):
+            continue
+        key = "tokenizer" if engine.get("engine") == "http" else "model"
+        if isinstance(engine.get(key), str):
+            path = PROJECT / engine[key]
+            if not Path(engine[key]).exists() and path.exists():
+                found[name] = {**engine, key: str(path)}
     return found

@@ -137,10 +137,11 @@ def _tried(check: str, act: Callable[[], Any], found: str, advice: str) -> Findi
 
 def _engine(name: str, settings: Any, records: list[Capabilities]) -> Finding:
     """Let the engine prove what it says of itself; what it has proved goes to `records`."""
+    advice = "see the message; is the folder whole, does the server run?"
     try:
         record = doctor_engine.capabilities(settings)
     except AttsError as error:
-        return Finding(f"{name} engine", False, str(error), "see the message; is the folder whole?")
+        return Finding(f"{name} engine", False, str(error), advice)
     records.append(record)
     told = ", ".join(f"{key} {value}" for key, value in asdict(record).items())
     return Finding(f"{name} engine", True, told)

@@ -47,4 +47,6 @@ def load(settings: Kind) -> ServedEngine:
 
             return VllmEngine.load(settings)
         case HttpSettings():
-            raise NotImplementedError
+            from services.engines.http_engine import HttpEngine
+
+            return HttpEngine.load(settings)

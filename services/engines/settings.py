@@ -112,10 +112,41 @@ class HttpSettings(Strict):
     """One model on a server that already runs."""
 
     engine: Literal["http"] = Field(description="a server that already runs")
-    url: str = Field(pattern=r"^https?://", description="the server's root, e.g. http://gpu-1:8000")
+    url: str = Field(
+        pattern=r"^https?://[^@\s]+$", description="the server's root, e.g. http://gpu-1:8000"
+    )
     model: str = Field(min_length=1, description="the model's name on that server")
     server: Literal["auto", "vllm", "sglang", "openai"] = Field(
         "auto", description="what kind of server it is; auto: probed. openai can only be a draft"
+    )
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="the model's tokenizer and chat template: a folder, or a name on the hub; "
+        "None: `model`",
+    )
+    max_len: int | None = Field(
+        None, ge=2, description="context in tokens; None: what the server says"
+    )
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="environment variable that holds the server's API key; None: it needs none",
+    )
+    max_requests: int = Field(
+        256, ge=1, le=65_536, description="requests sent at once; the others wait here"
+    )
+    connect_seconds: float = Field(
+        5.0, gt=0, le=600, description="a connection that takes longer has failed"
+    )
+    read_seconds: float = Field(
+        600.0, gt=0, le=86_400, description="an answer that takes longer has failed"
+    )
+    retries: int = Field(
+        3, ge=0, le=20, description="further attempts to connect where the server is not reached"
+    )
+    backoff_seconds: float = Field(
+        0.5, gt=0, le=60, description="pause before the second attempt; each further one doubles it"
     )
 
 

@@ -96,12 +96,13 @@ class TextCodec:
         bare = text.lstrip()
         if not bare.startswith(OPENING):
             return text
-        shown = self._shows(prompt[-_WINDOW:])
+        shown = self.shows(prompt[-_WINDOW:])
         if not shown.rstrip().endswith(OPENING):
             return text
         return bare[len(OPENING) :].removeprefix(shown[len(shown.rstrip()) :])
 
-    def _shows(self, ids: Ids) -> str:
+    def shows(self, ids: Ids) -> str:
+        """The text of `ids` with the special tokens in it."""
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def _exactly(self, text: str) -> list[int]:

@@ -41,7 +41,7 @@ def rendered(template: str | None, *messages: Message) -> str:
     tokenizer = wrapped("byte_level")
     tokenizer.chat_template = template
     ids = Chat(tokenizer, "tiny", 1000).render(messages)
-    return TextCodec(tokenizer)._shows(ids)
+    return TextCodec(tokenizer).shows(ids)
 
 
 def test_r1_drops_earlier_thoughts_and_opens_the_next() -> None:

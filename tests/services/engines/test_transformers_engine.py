@@ -284,7 +284,7 @@ async def test_a_conversation_is_rendered_once_in_the_models_template(opened: Op
     engine = opened()
     turns = (Message("system", "Be brief."), Message("user", "1+1?"), Message("assistant", "2"))
     ids = await engine.render([*turns, Message("user", "And 2+2?")])
-    assert engine._codec._shows(ids) == (
+    assert engine._codec.shows(ids) == (
         "<|system|>Be brief.<|user|>1+1?<|assistant|>2<|user|>And 2+2?<|assistant|>"
     )
 
@@ -310,7 +310,7 @@ async def test_a_model_without_a_template_reads_plain_paragraphs(
     engine = TransformersEngine.load(TransformersSettings(model=str(tmp_path)))
     ids = await engine.render([Message("system", "Be brief."), Message("user", "1+1?")])
     engine.close()
-    assert engine._codec._shows(ids) == "System: Be brief.\n\nUser: 1+1?\n\nAssistant:"
+    assert engine._codec.shows(ids) == "System: Be brief.\n\nUser: 1+1?\n\nAssistant:"
 
 
 # ---------------------------------------------------------------------------------- many

@@ -1,0 +1,1 @@
+"""How each kind of server is asked, and what it answers: requests and replies, without sockets."""
