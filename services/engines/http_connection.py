@@ -33,6 +33,7 @@ class HttpConnection:
         self._places = asyncio.Semaphore(settings.max_requests)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._under_way: set[asyncio.Task[object]] = set()
+        self._stopped: set[asyncio.Task[object]] = set()
         self._closing: asyncio.Task[None] | None = None
         self.closed = False
         self.running = 0
@@ -64,10 +65,12 @@ class HttpConnection:
                 finally:
                     self.running -= 1
         except asyncio.CancelledError:
-            self.check(who)  # cancelled by `close`: whoever waits learns why
+            if task in self._stopped:  # by `close`, not by its owner, who must learn why
+                self.check(who)
             raise
         finally:
             self._under_way.discard(task)
+            self._stopped.discard(task)
 
     def check(self, who: str) -> None:
         if self.closed:
@@ -80,7 +83,8 @@ class HttpConnection:
             self._loop.call_soon_threadsafe(self._let_go)
 
     def _let_go(self) -> None:
-        for task in self._under_way:
+        self._stopped |= {task for task in self._under_way if not task.cancelling()}
+        for task in self._stopped:
             task.cancel()
         if self._client is not None:
             self._closing = asyncio.ensure_future(self._client.aclose())

@@ -16,7 +16,7 @@ import numpy as np
 
 from atts_core.answers import BOXED
 from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
-from atts_core.errors import BadInput, EngineError, EngineUnavailable
+from atts_core.errors import BadInput, EngineError, EngineUnavailable, ScoreMissing
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment, as_ids
 from services.engines import server_probe, tokenizer
 from services.engines.chat import Chat
@@ -148,7 +148,7 @@ class HttpEngine:
                     logprobs = logprobs_of(found, len(rated))
                     break
         else:
-            raise self._inputs.error(request.chain, "the server gives no log-probabilities")
+            raise ScoreMissing(f"{self._who}, {request.chain}: no log-probabilities")
         self._totals["rated_tokens"] += len(rated)
         scored = Scored(
             ids=rated,
