@@ -63,3 +63,14 @@ def test_what_is_wrong_in_a_configuration_is_named_with_its_file(
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"absent\.yaml: cannot be read"):
         serve_config.load(tmp_path / "absent.yaml")
+
+
+def test_a_server_s_model_is_a_name_there_and_its_tokenizer_a_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = "models/arithmetic/target"
+    served = {"engine": "http", "url": "http://a:1", "model": folder, "tokenizer": folder}
+    found = serve_config.load(written(tmp_path, application(draft=served))).settings.draft
+    assert found.model == folder
+    assert Path(found.model_dump()["tokenizer"]).is_dir()
