@@ -126,7 +126,7 @@ async def test_scores_are_those_of_a_plain_forward_pass(
     standing: Standing, opened: Opened, brain: Brain, habits: str
 ) -> None:
     """Turn by turn, and each segment twice: the second time all of it is in the server's cache."""
-    engine = opened(standing(habits))
+    engine = opened(server := standing(habits))
     chain = await engine.render(QUESTION)
     for seed in range(3):
         rate = Rate("c7", History(chain))
@@ -141,6 +141,8 @@ async def test_scores_are_those_of_a_plain_forward_pass(
         assert np.abs(again.logprobs - plain).max() < 1e-4
         assert 0 <= again.cost.cached_tokens < again.cost.prompt_tokens == len(whole)
         chain = whole
+    if server.kind == "vllm":
+        assert all(("token_ids" in call) == server.token_endpoint for call in server.calls)
 
 
 @pytest.mark.parametrize("habits", WRITERS)
@@ -158,7 +160,7 @@ async def test_a_stop_string_ends_a_segment_and_belongs_to_it(
 
 @pytest.mark.parametrize("habits", WRITERS)
 async def test_the_end_of_a_text_and_the_limit_of_tokens_are_told_apart(
-    standing: Standing, opened: Opened, habits: str
+    standing: Standing, opened: Opened, brain: Brain, habits: str
 ) -> None:
     engine = opened(standing(habits))
     prompt = await engine.render(QUESTION)
@@ -166,6 +168,7 @@ async def test_the_end_of_a_text_and_the_limit_of_tokens_are_told_apart(
     whole = await engine.generate(asking(History(prompt), 200, **greedy))
     assert whole.finish == "eos"
     assert whole.text.endswith("\\boxed{255}.")
+    assert brain.end not in whole.ids
     cut = await engine.generate(asking(History(prompt), 10, **greedy))
     assert cut.finish == "length"
     assert cut.ids.tolist() == whole.ids[:10].tolist()
