@@ -217,7 +217,7 @@ async def test_the_end_of_the_text_is_no_token_of_it(target: VllmEngine) -> None
     written = await target.generate(write(prompt, 500, sampling=Sampling(0.0)))
     assert written.finish == "eos"
     assert r"\boxed{255}" in written.text
-    assert "<|" not in target._codec._shows(written.ids)
+    assert "<|" not in target._codec.shows(written.ids)
 
 
 async def test_a_limit_within_a_character_holds_its_bytes_back(target: VllmEngine) -> None:
