@@ -52,7 +52,15 @@ def asked(question: str) -> dict[str, Any]:
         "messages": [{"role": "user", "content": question}],
         "stream": True,
         "temperature": 1.5,  # chains that write the same would find each other's prefix
-        "atts": {"candidates": 16, "seed": 1, "consensus": False, "events": True},
+        # With "replace" a takeover goes back behind the draft that was rated: then not all that a
+        # chain asked before is in what it asks next.
+        "atts": {
+            "candidates": 16,
+            "seed": 1,
+            "consensus": False,
+            "on_rejection": "continue",
+            "events": True,
+        },
     }
 
 
