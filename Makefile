@@ -7,10 +7,10 @@ DEV := $(VENV)/.installed-dev
 VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve ask doctor test test-vllm check slow bench format clean
+.PHONY: help setup serve ask doctor test test-vllm bench-vllm check slow bench format clean
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(RUN): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -45,6 +45,10 @@ test: $(DEV) ## core and Serve tests
 test-vllm: $(VLLM)/.installed ## the vLLM engine's tests on a CPU, in an environment of their own
 	VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 $(VLLM)/bin/python -m pytest -m vllm \
 		tests/services/engines/test_vllm_engine.py tests/services/engines/test_vllm_scoring.py $(ARGS)
+
+bench-vllm: $(VLLM)/.installed ## the vLLM engine beside the plain loop, on one thread of a CPU
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 \
+		$(VLLM)/bin/python -m services.cli bench engine --engine vllm $(ARGS)
 
 slow: $(DEV) ## guarantees at full size, soaks, long runs
 	$(BIN)/python -m pytest -m slow $(ARGS)

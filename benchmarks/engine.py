@@ -1,4 +1,4 @@
-"""How fast the embedded engine is, against the plainest loop over the same model.
+"""How fast an engine inside the replica is, against the plainest loop over the same model.
 
 Writing: N clients each ask for random lengths behind random prompts, one request after the other,
 so that requests come and go at random times while about N run. Beside it, in every round, the same
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,10 +29,9 @@ from transformers import AutoModelForCausalLM
 
 from atts_core.engine import Generate, Rate, Sampling, start
 from atts_core.types import EngineCost, History, Ids, Segment, as_ids
-from services.engines import checkpoint
-from services.engines.checkpoint import Checkpoint
-from services.engines.settings import TransformersSettings
-from services.engines.transformers_engine import TransformersEngine
+from services.engines import loading
+from services.engines.loading import ServedEngine
+from services.engines.settings import TransformersSettings, VllmSettings
 
 SAMPLING = Sampling(temperature=0.8)
 PROMPT, WRITTEN, SEGMENT = 64, 128, 32
@@ -40,21 +42,26 @@ BATCHES = (1, 16, 64)
 HISTORIES = (0, 500, 1500)
 
 
+class Measured(ServedEngine, Protocol):
+    """An engine that can be waited for; its status counts what it wrote as `written_tokens`."""
+
+    async def idle(self) -> object: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """An engine, the same model as it comes, and random ids they can read."""
 
-    loaded: Checkpoint
-    engine: TransformersEngine
+    engine: Measured
     plain: Any
     random: np.random.Generator
 
     def ids(self, count: int | np.integer[Any]) -> Ids:
-        return self.random.integers(0, self.loaded.vocabulary_size, count, dtype=np.int32)
+        return self.random.integers(0, self.plain.config.vocab_size, count, dtype=np.int32)
 
     def rows(self, count: int) -> torch.Tensor:
-        ids = self.random.integers(0, self.loaded.vocabulary_size, (count, PROMPT))
-        return torch.from_numpy(ids).to(self.loaded.kv.device)
+        ids = self.random.integers(0, self.plain.config.vocab_size, (count, PROMPT))
+        return torch.from_numpy(ids).to(self.plain.device)
 
 
 # ------------------------------------------------------------------------- the yardsticks
@@ -136,7 +143,7 @@ async def _rating_seconds(subject: Subject, length: int, *, cached: bool, times:
     return median(taken)
 
 
-async def _given(engine: TransformersEngine, ids: Ids) -> Segment:
+async def _given(engine: ServedEngine, ids: Ids) -> Segment:
     return Segment("", ids, "length", engine.capabilities.vocabulary, as_ids([]), EngineCost())
 
 
@@ -144,61 +151,81 @@ async def _given(engine: TransformersEngine, ids: Ids) -> Segment:
 
 
 def run(
-    draft: str,
-    target: str,
+    models: Mapping[str, TransformersSettings | VllmSettings],
     *,
     rounds: int = 5,
     seconds: float = 1.5,
     threads: int = 1,
-    device: str = "auto",
 ) -> dict[str, Any]:
-    """Measure both models.
+    """Measure each model, by its role, in the engine that its settings name.
 
-    `generate` and `score` hold the worse of the two models' medians; `models` each model's own,
-    with tokens per second and the least and largest of all rounds.
+    `generate` and `score` hold the worst of the models' medians; `models` each model's own, with
+    tokens per second and the least and largest of all rounds. `threads` are torch's in this
+    process, where the loop and `model.generate` run.
     """
-    models = {}
-    for role, name in (("draft", draft), ("target", target)):
-        settings = TransformersSettings.model_validate(
-            {"model": name, "threads": threads, "device": device}
-        )
-        models[role] = asyncio.run(_measure(settings, rounds, seconds))
+    torch.set_num_threads(threads)
+    found = {
+        role: asyncio.run(_measure(settings, rounds, seconds)) for role, settings in models.items()
+    }
     return {
         "generate": {
             str(n): {
-                key: min(model["generate"][str(n)][key]["median"] for model in models.values())
+                key: min(model["generate"][str(n)][key]["median"] for model in found.values())
                 for key in ("vs_loop", "vs_generate")
             }
             for n in BATCHES
         },
         "score": {
             "growth_0_to_500": max(
-                model["score"]["growth_0_to_500"]["median"] for model in models.values()
+                model["score"]["growth_0_to_500"]["median"] for model in found.values()
             ),
             "cached_speedup_at_1500": min(
-                model["score"]["cached_speedup_at_1500"]["median"] for model in models.values()
+                model["score"]["cached_speedup_at_1500"]["median"] for model in found.values()
             ),
         },
-        "models": models,
-        "setting": {"rounds": rounds, "seconds": seconds, "threads": threads},
+        "models": found,
+        "setting": {
+            "engines": sorted({settings.engine for settings in models.values()}),
+            "rounds": rounds,
+            "seconds": seconds,
+            "threads": threads,
+        },
     }
 
 
-async def _measure(settings: TransformersSettings, rounds: int, seconds: float) -> dict[str, Any]:
-    # No end of text: the lengths are those that are asked for.
-    loaded = replace(checkpoint.load(settings), end=frozenset())
-    torch.set_num_threads(loaded.threads)
-    plain = AutoModelForCausalLM.from_pretrained(settings.model, dtype=loaded.kv.dtype)
-    plain.to(loaded.kv.device).eval()
-    engine = TransformersEngine(loaded, settings)
-    subject = Subject(loaded, engine, plain, np.random.default_rng(7))
-    try:
-        return {
-            "generate": {str(n): await _generating(subject, n, rounds, seconds) for n in BATCHES},
-            "score": await _rating(subject, rounds),
-        }
-    finally:
-        subject.engine.close()
+async def _measure(
+    settings: TransformersSettings | VllmSettings, rounds: int, seconds: float
+) -> dict[str, Any]:
+    with _endless(settings.model) as model:
+        engine: Any = loading.load(settings.model_copy(update={"model": model}))
+        try:
+            plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+            if isinstance(settings, TransformersSettings) and settings.device != "cpu":
+                plain.to("cuda" if torch.cuda.is_available() else "cpu")
+            subject = Subject(engine, plain.eval(), np.random.default_rng(7))
+            return {
+                "generate": {
+                    str(n): await _generating(subject, n, rounds, seconds) for n in BATCHES
+                },
+                "score": await _rating(subject, rounds),
+            }
+        finally:
+            engine.close()
+
+
+@contextmanager
+def _endless(model: str) -> Iterator[str]:
+    """The folder `model` without an end of text: lengths are then those that are asked for."""
+    with TemporaryDirectory() as folder:
+        for file in Path(model).resolve().iterdir():
+            copy = Path(folder, file.name)
+            if file.suffix != ".json" or file.name == "tokenizer.json":
+                copy.symlink_to(file)
+                continue
+            known = json.loads(file.read_text())
+            ends = ("eos_token", "eos_token_id")
+            copy.write_text(json.dumps({k: v for k, v in known.items() if k not in ends}))
+        yield folder
 
 
 async def _generating(
@@ -221,7 +248,7 @@ async def _generating(
 
 
 async def _rating(subject: Subject, rounds: int) -> dict[str, dict[str, float]]:
-    longest = subject.loaded.max_len - SEGMENT - 1
+    longest = subject.engine.capabilities.max_len - SEGMENT - 1
     found: dict[str, list[float]] = {f"seconds_at_{length}": [] for length in HISTORIES}
     found |= {"uncached_seconds_at_1500": [], "growth_0_to_500": [], "cached_speedup_at_1500": []}
     for _ in range(rounds):
