@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import sys
-from time import perf_counter
 from typing import Any
 
-import httpx
-
-from atts_core.answers import equivalent
+from benchmarks.asking import Asked, measure
 from benchmarks.server import running_server
-from models.arithmetic.problems import Problem, held_out
-from services.client import authorization
+from models.arithmetic.problems import held_out
 
 POLICIES = ("target-only", "draft-only", "atts")
 CANDIDATES = 8
@@ -31,7 +26,7 @@ def run(
     questions = list(held_out(problems, seed))
     with running_server(server) as url:
         policies = {
-            policy: asyncio.run(_measure(url, policy, questions, seed, at_once, coverage))
+            policy: asyncio.run(measure(url, _asked(policy, coverage), questions, seed, at_once))
             for policy in POLICIES
         }
     return {
@@ -45,96 +40,15 @@ def run(
     }
 
 
-async def _measure(
-    url: str,
-    policy: str,
-    problems: list[Problem],
-    seed: int,
-    at_once: int,
-    coverage: str | None,
-) -> dict[str, Any]:
-    """One policy over all problems, `at_once` in flight."""
-    places = asyncio.Semaphore(at_once)
-    done = 0
-    began = perf_counter()
-    async with httpx.AsyncClient(base_url=url, timeout=600, headers=authorization()) as client:
-
-        async def ask(index: int, problem: Problem) -> dict[str, Any]:
-            nonlocal done
-            async with places:
-                asked = perf_counter()
-                response = await client.post(
-                    "/v1/chat/completions", json=_body(policy, problem, seed + index, coverage)
-                )
-                response.raise_for_status()
-                latency = perf_counter() - asked
-            done += 1
-            _progress(policy, done, len(problems), perf_counter() - began)
-            return {**response.json()["atts"], "latency": latency, "truth": problem.answer}
-
-        answers = await asyncio.gather(*(ask(i, p) for i, p in enumerate(problems)))
-    return _summary(list(answers), perf_counter() - began)
-
-
-def _body(policy: str, problem: Problem, seed: int, coverage: str | None) -> dict[str, Any]:
-    return {
-        "model": "atts" if policy == "atts" else f"atts:{policy}",
-        "messages": [{"role": "user", "content": problem.question}],
+def _asked(policy: str, coverage: str | None) -> Asked:
+    options = {
+        "candidates": CANDIDATES,
+        "takeover_rate": RATE,
         # Lone models run to their end: pass@1 is counted over all their chains.
-        "atts": {
-            "candidates": CANDIDATES,
-            "takeover_rate": RATE,
-            "seed": seed,
-            "consensus": policy == "atts",
-            "coverage": coverage,
-        },
+        "consensus": policy == "atts",
+        "coverage": coverage,
     }
-
-
-def _summary(answers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Accuracy, rate, tokens and time of one policy.
-
-    pass@1 is the mean share of right chains among those that ended by themselves.
-    """
-    right = [a["answer"] is not None and equivalent(a["answer"], a["truth"]) for a in answers]
-    shares = [_share_right(a) for a in answers if a["candidates"]["finished"]]
-    decisions = sum(a["takeover_rate"]["decisions"] for a in answers)
-    rejected = sum(a["takeover_rate"]["rejected"] for a in answers)
-    draft = sum(a["tokens"]["draft"]["generated"] for a in answers)
-    target = sum(a["tokens"]["target"]["generated"] for a in answers)
-    latencies = sorted(a["latency"] for a in answers)
-    return {
-        "pass_at_1": sum(shares) / len(shares) if shares else 0.0,
-        "majority_accuracy": sum(right) / len(right),
-        "realised_takeover_rate": rejected / decisions if decisions else None,
-        "target_token_share": target / (draft + target),
-        "draft_tokens": draft,
-        "target_tokens": target,
-        "target_scored_tokens": sum(a["tokens"]["target"]["scored"] for a in answers),
-        "decisions": decisions,
-        "cancelled": sum(a["candidates"]["cancelled"] for a in answers),
-        "failed": sum(a["candidates"]["failed"] for a in answers),
-        "latency_p50": latencies[len(latencies) // 2],
-        "latency_p95": latencies[min(len(latencies) - 1, int(0.95 * len(latencies)))],
-        "seconds": seconds,
-    }
-
-
-def _share_right(answer: dict[str, Any]) -> float:
-    right = sum(
-        len(vote["candidates"])
-        for vote in answer["votes"]
-        if equivalent(vote["answer"], answer["truth"])
-    )
-    return float(right / answer["candidates"]["finished"])
-
-
-def _progress(policy: str, done: int, total: int, seconds: float) -> None:
-    if sys.stderr.isatty():
-        left = seconds / done * (total - done)
-        print(f"\r{policy}: {done}/{total}, {left:.0f} s left ", end="", file=sys.stderr)
-        if done == total:
-            print(file=sys.stderr)
+    return Asked(policy, "atts" if policy == "atts" else f"atts:{policy}", options)
 
 
 def as_table(result: dict[str, Any]) -> str:

@@ -39,3 +39,22 @@ def main(
 
     result = run(problems=problems, seed=seed, at_once=at_once, server=server, coverage=coverage)
     print(json.dumps(result, indent=2) if json_ else as_table(result))
+
+
+@app.command("stopping")
+def stopping(
+    problems: Annotated[int, typer.Option(min=1, help="held-out problems of 8 to 12 steps")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="decides problems, sampling and coins")] = 1,
+    at_once: Annotated[int, typer.Option(min=1, help="questions in flight at the same time")] = 4,
+    server: Annotated[
+        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
+    ] = False,
+) -> None:
+    """Tokens that stopping early saves, by consensus and by confidence, and what it costs."""
+    from benchmarks.stopping import as_table, run
+
+    result = run(problems=problems, seed=seed, at_once=at_once, server=server)
+    print(json.dumps(result, indent=2) if json_ else as_table(result))
