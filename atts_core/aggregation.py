@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias, get_args
@@ -17,7 +17,8 @@ class Ballot:
     """How one chain ended: its answer, its text, and its mean nll under the target (nats a token).
 
     `nll` is infinite for a chain the target never scored; `handed_over` is where in the text the
-    target took over last. Ballots stand in the order in which their chains ended.
+    target took over last. `meaning` is the class its answer was sorted into (`comparison.Classes`);
+    without one, its normal form. Ballots stand in the order in which their chains ended.
     """
 
     candidate: int
@@ -25,6 +26,7 @@ class Ballot:
     text: str
     nll: float
     handed_over: int = 0
+    meaning: Hashable = None
 
 
 Rank: TypeAlias = Callable[[list[Ballot]], tuple[float, ...]]
@@ -66,7 +68,8 @@ def count(ballots: Sequence[Ballot], how: Aggregation = "majority") -> tuple[Vot
     classes: dict[object, list[Ballot]] = {}
     for ballot in ballots:
         if ballot.answer is not None:
-            classes.setdefault(normal_form(ballot.answer), []).append(ballot)
+            meaning = normal_form(ballot.answer) if ballot.meaning is None else ballot.meaning
+            classes.setdefault(meaning, []).append(ballot)
     return tuple(_vote(same, how) for same in sorted(classes.values(), key=RANKS[how]))
 
 

@@ -1,9 +1,12 @@
-"""Answers in texts: find the final one, and say whether two are the same."""
+"""Answers in texts: find the final one, and bring it into a form that can be compared."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
+
+from atts_core.quantities import number, undressed
 
 OPENING, CLOSING = "<think>", "</think>"
 """What reasoning models write, or find in their prompt already, around what they think."""
@@ -12,12 +15,8 @@ BOXED = r"\boxed{0}"
 """How a chain gives its answer: what both models of a pair must be able to write and read."""
 
 _BOX = re.compile(r"\\boxed\s*\{")
-_LONGEST_NUMBER = 200
 _BRACE = re.compile(r"(?<!\\)[{}]")
-_LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:|\s)|\$")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
-_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def boxed(text: str, *, closed_after: int = 0) -> str | None:
@@ -49,26 +48,19 @@ def _closing(text: str, begin: int) -> int:
 
 def normal_form(answer: str) -> str | Fraction:
     """Equal for equal answers: an exact number where it is one, else the text without its dress."""
-    text = _TEXT.sub(r"\1", _LATEX_NOISE.sub("", answer)).strip().rstrip(".").strip()
-    text = _FRACTION.sub(r"(\1)/(\2)", text)
-    number = _number(text)
-    return number if number is not None else re.sub(r"\s+", "", text).casefold()
+    text = undressed(answer)
+    value = number(text)
+    return text_form(_FRACTION.sub(r"(\1)/(\2)", text)) if value is None else value
 
 
-def _number(text: str) -> Fraction | None:
-    """`1,234.5`, `-3/4`, `(3)/(4)` exactly; None for what is no plain number."""
-    plain = _THOUSANDS.sub("", re.sub(r"[()\s]", "", text))
-    if len(plain) > _LONGEST_NUMBER:
-        return None
-    if not re.fullmatch(r"[+-]?\d+(?:\.\d+)?(?:/[+-]?\d+(?:\.\d+)?)?", plain):
-        return None
-    top, _, bottom = plain.partition("/")
-    divisor = Fraction(bottom) if bottom else Fraction(1)
-    return Fraction(top) / divisor if divisor else None
+def text_form(answer: str) -> str:
+    """The text without dress, white space and case, in one form of Unicode (NFKC)."""
+    text = unicodedata.normalize("NFKC", undressed(answer)).casefold()
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text))
 
 
 def equivalent(one: str, other: str) -> bool:
-    """Whether two answers say the same."""
+    """Whether two answers have one normal form: enough for numbers and words, not for formulas."""
     return normal_form(one) == normal_form(other)
 
 

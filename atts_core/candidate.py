@@ -17,6 +17,7 @@ from atts_core.acceptance import Decision, Gate
 from atts_core.allowance import Allowance
 from atts_core.answers import boxed
 from atts_core.chain import Chain, Reading
+from atts_core.comparison import Mathematics
 from atts_core.engine import Engine, Generate, Rate, Sampling, owned, result
 from atts_core.randomness import Purpose, coin, sampling_seed
 from atts_core.scoring import score_of
@@ -39,6 +40,8 @@ class Run:
     allowance: Allowance
     """Tokens the target may write for this question."""
     emit: Callable[[events.Event], None]
+    mathematics: Mathematics | None = None
+    """Who compares formulas; without it only equal forms are the same answer."""
     began: float = field(default_factory=monotonic)
 
     @property

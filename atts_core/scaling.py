@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
 
-from atts_core import events, stopping
+from atts_core import choices, events, stopping
 from atts_core.aggregation import Ballot, aggregate
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
+from atts_core.comparison import Classes, Comparer
 from atts_core.errors import ContextFull, EngineError, RunFailed
 from atts_core.policies import POLICIES, Policy
 from atts_core.presampling import presample
@@ -28,7 +31,7 @@ async def answer(run: Run, question: Question) -> Answer:
     try:
         if run.gate.settings.presample and run.method.policy == "atts":
             await presample(run, *prompts)
-        return await Vote(run, prompts).take()
+        return await Vote(run, question, prompts).take()
     finally:
         run.gate.forget(run.id)
 
@@ -36,11 +39,18 @@ async def answer(run: Run, question: Question) -> Answer:
 class Vote:
     """The running candidates of one question and the ballots of those that have ended."""
 
-    def __init__(self, run: Run, prompts: tuple[Ids, Ids]) -> None:
+    def __init__(self, run: Run, question: Question, prompts: tuple[Ids, Ids]) -> None:
+        method = run.method
         self._run = run
         self._prompts = prompts
+        self._comparer = Comparer.of(question, method.comparison, method.tolerance, run.mathematics)
+        self._classes = Classes(self._comparer)
         self._policy: Policy = POLICIES[run.method.policy]
-        self._ballots: list[Ballot] = []
+        self._ballots: dict[int, Ballot] = {}
+        """By place: the order in which the chains ended."""
+        self._places = count()
+        self._casting: set[asyncio.Task[None] | None] = set()
+        """Tasks whose chain has ended and whose answer is being compared."""
         self._tasks: list[asyncio.Task[None]] = []
         self._chains: dict[int, Chain] = {}
         self._errors: list[str] = []
@@ -58,8 +68,12 @@ class Vote:
             reason = self._errors[0]
             run.emit(events.RunFailed(run.at, reason))
             raise RunFailed(f"all {run.method.candidates} candidates failed; the first: {reason}")
-        ballots = self._ballots or self._torsos()
-        answer = aggregate(ballots, run.method.aggregation, self._stopped)
+        ballots = self._cast_so_far() or self._torsos()
+        answer = replace(
+            aggregate(ballots, run.method.aggregation, self._stopped),
+            comparison=self._comparer.how,
+            undecided=self._classes.undecided,
+        )
         run.emit(events.AnswerReady(run.at, answer))
         return answer
 
@@ -86,7 +100,7 @@ class Vote:
                     run.at,
                     index,
                     ending,
-                    answer=chain.answer,
+                    answer=self._answer(chain, ending),
                     turns=chain.turn + 1,
                     takeovers=chain.takeovers,
                     tokens=chain.tokens,
@@ -94,8 +108,33 @@ class Vote:
                 )
             )
         if error is None:
-            self._ballots.append(_ballot(index, chain, chain.answer))
+            await self._cast(_ballot(index, chain, self._answer(chain, ending)))
         self._stop_if_settled()
+
+    def _answer(self, chain: Chain, ending: events.Ending) -> str | None:
+        """The box's content; of a multiple choice that ended without one, the letter it states."""
+        if chain.answer is None and ending == "eos" and self._comparer.how == "choice":
+            return choices.stated(chain.text)
+        return chain.answer
+
+    async def _cast(self, ballot: Ballot) -> None:
+        """Sort the answer into its class; where there is no time left to compare it, alone."""
+        place, task = next(self._places), asyncio.current_task()
+        meaning = None
+        self._casting.add(task)
+        try:
+            if ballot.answer is not None:
+                meaning = await self._classes.of(ballot.answer)
+        except asyncio.CancelledError:
+            assert ballot.answer is not None
+            meaning = self._classes.alone(ballot.answer)
+            raise
+        finally:
+            self._casting.discard(task)
+            self._ballots[place] = replace(ballot, meaning=meaning)
+
+    def _cast_so_far(self) -> list[Ballot]:
+        return [self._ballots[place] for place in sorted(self._ballots)]
 
     def _torsos(self) -> list[Ballot]:
         """What there is where the time was up before any chain's end: chains without an answer.
@@ -107,7 +146,9 @@ class Vote:
     def _stop_if_settled(self) -> None:
         """Cancel the open candidates as soon as the method says that they need not go on."""
         still_open = len(self._open())
-        why = stopping.stopped(self._ballots, still_open, self._run.method) if still_open else None
+        if not still_open:
+            return
+        why = stopping.stopped(self._cast_so_far(), still_open, self._run.method)
         if why is not None:
             self._stop(why)
 
@@ -126,9 +167,12 @@ class Vote:
             alarm.cancel()
 
     def _stop(self, why: Stopped) -> None:
-        self._stopped = why
+        """Chains that have ended still vote: only a deadline cuts the comparing of an answer."""
+        if self._stopped == "all":
+            self._stopped = why
         for task in self._open():
-            task.cancel()
+            if why == "deadline" or task not in self._casting:
+                task.cancel()
 
     def _open(self) -> list[asyncio.Task[None]]:
         return [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]

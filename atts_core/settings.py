@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from atts_core.calibration.settings import CoverageName, budget_rate
 from atts_core.errors import BadInput
-from atts_core.types import Aggregation
+from atts_core.types import Aggregation, Comparison
 
 
 class Strict(BaseModel):
@@ -89,6 +89,15 @@ class Method(Strict):
         "majority",
         description="the answer: of most chains; the same, weighed with exp(-nll); of the chain "
         "of lowest nll; of the chain that ended first",
+    )
+
+    comparison: Comparison = Field(
+        "auto",
+        description="answers are the same as mathematics, numbers, text, or options of the "
+        "question; auto: as options where the question lists them, else as mathematics",
+    )
+    tolerance: float = Field(
+        0.0, ge=0, lt=1, description="numbers that differ by less, relatively, are the same"
     )
 
     @property

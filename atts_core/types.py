@@ -130,6 +130,9 @@ class Score:
 Aggregation = Literal["majority", "weighted", "best", "first"]
 """How ballots become one answer: see `atts_core.aggregation.RANKS`."""
 
+Comparison = Literal["auto", "math", "number", "text", "choice"]
+"""As what answers are compared: see `atts_core.comparison`."""
+
 Stopped = Literal["all", "consensus", "confidence", "count", "deadline"]
 """Why no chain of a question runs any more: all have ended; no open one could change the winner;
 the lead is sure enough; enough have answered; the time was up."""
@@ -160,7 +163,9 @@ class Answer:
 
     `answer` is None where no chain ended in one. `agreement` is the winner's share of the chains
     that ended by themselves; `text` is the chain that speaks for the winner, `handed_over` where in
-    it the target took over last.
+    it the target took over last; `comparison` is as what the answers were compared, found out where
+    it was to be; `undecided` counts comparisons of two answers that came to no
+    verdict in time, so that these count as different.
     """
 
     answer: str | None
@@ -170,3 +175,5 @@ class Answer:
     candidate: int | None
     handed_over: int = 0
     stopped: Stopped = "all"
+    comparison: Comparison = "auto"
+    undecided: int = 0

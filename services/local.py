@@ -8,6 +8,7 @@ from typing import Any
 
 from atts_core.acceptance import Gate
 from services.engines import loading
+from services.mathematics import mathematics
 from services.pair import pair_of
 from services.recorder import recording
 from services.service import Service
@@ -21,7 +22,10 @@ async def local_backend(settings: Settings) -> AsyncIterator[LocalBackend]:
     try:
         gate = Gate(pair_of(draft, target), settings.calibration)
         with recording(settings.record, gate.origin) as recorder:
-            yield LocalBackend(settings, Service(draft, target, gate, settings.limits, recorder))
+            async with mathematics(settings.comparison) as compare:
+                yield LocalBackend(
+                    settings, Service(draft, target, gate, settings.limits, recorder, compare)
+                )
     finally:
         draft.close()
         target.close()

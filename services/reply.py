@@ -78,6 +78,7 @@ def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
         "answer": answer.answer,
         "agreement": answer.agreement,
         "aggregation": method.aggregation,
+        "comparison": {"as": answer.comparison, "undecided": answer.undecided},
         "stopped": answer.stopped,
         "votes": [
             {"answer": v.answer, "candidates": list(v.candidates), "weight": v.weight}

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from atts_core.acceptance import Gate
 from services.courier import Courier
 from services.http_app import create_app
+from services.mathematics import mathematics
 from services.pair import pair_of
 from services.recorder import recording
 from services.remote_engine import RemoteEngine
@@ -76,8 +77,10 @@ class Router:
 
         self._courier = Courier(gate, remote_store(store), settings.store)
         with recording(settings.record, gate.origin) as recorder:
-            self.service = Service(self._draft, self._target, gate, settings.limits, recorder)
-            async with self._courier.running():
+            async with mathematics(settings.comparison) as compare, self._courier.running():
+                self.service = Service(
+                    self._draft, self._target, gate, settings.limits, recorder, compare
+                )
                 yield
 
 

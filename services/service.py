@@ -11,6 +11,7 @@ from atts_core import scaling
 from atts_core.acceptance import Gate
 from atts_core.allowance import Allowance
 from atts_core.candidate import Run
+from atts_core.comparison import Mathematics
 from atts_core.engine import Engine
 from atts_core.errors import Overloaded
 from atts_core.events import Decided, Event
@@ -43,6 +44,7 @@ class Service:
     gate: Gate
     limits: Limits
     recorder: Recorder | None = None
+    mathematics: Mathematics | None = None
     running: dict[str, Usage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class Service:
             slots=self._slots,
             allowance=Allowance(method.max_target_tokens),
             emit=count_and_emit,
+            mathematics=self.mathematics,
         )
         self.running[run_id] = usage
         try:

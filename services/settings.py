@@ -95,6 +95,23 @@ class Efforts(Strict):
     high: Effort = Effort(candidates=32)
 
 
+class ComparisonSettings(Strict):
+    """The processes that compare formulas for the votes of chains."""
+
+    workers: int = Field(
+        1, ge=1, le=64, description="processes of each router that compare formulas"
+    )
+    seconds: float = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="until the comparison of two formulas is given up: they count as different",
+    )
+    memory_mb: int = Field(
+        1024, ge=512, le=65536, description="MiB of address space that such a process may have"
+    )
+
+
 class Settings(Strict):
     """What is served and how. Replicas, GPUs, placement and ports belong to the Serve config."""
 
@@ -109,6 +126,7 @@ class Settings(Strict):
     limits: Limits = Field(default_factory=Limits)
     access: AccessSettings = Field(default_factory=AccessSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    comparison: ComparisonSettings = Field(default_factory=ComparisonSettings)
     record: Path | None = Field(
         None, description="folder in which each router keeps its runs as a trace; None: nowhere"
     )

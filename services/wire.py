@@ -11,7 +11,7 @@ from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES
 from atts_core.settings import Limits, Method
-from atts_core.types import Aggregation, Message
+from atts_core.types import Aggregation, Comparison, Message
 from services.settings import Effort, Settings
 
 NOT_OURS = {
@@ -98,6 +98,10 @@ class AttsOptions(BaseModel):
         None, ge=1, description="milliseconds until the best answer there is by then"
     )
     aggregation: Aggregation | None = Field(None, description="how chains become one answer")
+    comparison: Comparison | None = Field(None, description="as what answers are compared")
+    tolerance: float | None = Field(
+        None, ge=0, lt=1, description="numbers that differ by less, relatively, are the same"
+    )
     seed: int | None = Field(None, ge=0, lt=2**63, description="decides everything drawn")
     events: bool = Field(False, description="with `stream`: every event of the run as a chunk")
 
