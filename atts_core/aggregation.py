@@ -18,7 +18,8 @@ class Ballot:
 
     `nll` is infinite for a chain the target never scored; `handed_over` is where in the text the
     target took over last. `meaning` is the class its answer was sorted into (`comparison.Classes`);
-    without one, its normal form. Ballots stand in the order in which their chains ended.
+    without one, its normal form. `weight` is the vote's, where its policy weighs it. Ballots stand
+    in the order in which their chains ended.
     """
 
     candidate: int
@@ -27,6 +28,7 @@ class Ballot:
     nll: float
     handed_over: int = 0
     meaning: Hashable = None
+    weight: float | None = None
 
 
 Rank: TypeAlias = Callable[[list[Ballot]], tuple[float, ...]]
@@ -53,14 +55,15 @@ RANKS: Mapping[Aggregation, Rank] = MappingProxyType(
     {"majority": _most, "weighted": _heaviest, "best": _lowest, "first": _earliest}
 )
 """How classes are ranked: by votes (ties go to the class that holds the lowest nll), by votes
-weighed with the chains' mean likelihood a token, by the lowest nll alone, by who came first."""
+weighed with the chains' mean likelihood a token (or as the policy weighs them), by the lowest nll
+alone, by who came first."""
 
 assert set(RANKS) == set(get_args(Aggregation))
 
 
 def weight(ballot: Ballot) -> float:
-    """exp(-nll): the target's geometric mean likelihood of the chain's tokens, in [0, 1]."""
-    return math.exp(-ballot.nll)
+    """The policy's weight, else exp(-nll): the geometric mean likelihood of the chain's tokens."""
+    return math.exp(-ballot.nll) if ballot.weight is None else ballot.weight
 
 
 def count(ballots: Sequence[Ballot], how: Aggregation = "majority") -> tuple[Vote, ...]:

@@ -1,4 +1,4 @@
-"""One candidate: draft, verify, take over, until the chain's end; it never waits for another.
+"""One candidate: draft, verify, take over, until the chain's end; by itself it waits for no other.
 
 Source: arXiv 2509.15148, section 3. A turn is three stages. The draft writes a segment; the target
 scores it in one prefill, looking at no other candidate; the gate accepts it, or the target takes
@@ -8,9 +8,10 @@ over right after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Literal, TypeAlias
 
 from atts_core import events
 from atts_core.acceptance import Decision, Gate
@@ -50,6 +51,9 @@ class Run:
         return monotonic() - self.began
 
 
+Model: TypeAlias = Literal["draft", "target"]
+
+
 class Candidate:
     """A chain and the stages that move it on."""
 
@@ -57,29 +61,33 @@ class Candidate:
         self.run = run
         self.index = index
         self.chain = chain
+        self.weight: float | None = None
+        """Of its vote, where the policy weighs votes itself; 0: it has none."""
 
-    async def advance(self) -> events.Ending:
-        """The paper's loop, from the first turn to the chain's end."""
+    async def advance(self, judge: Judge) -> events.Ending:
+        """The paper's loop, from the first turn to the chain's end; `judge` rejects or does not."""
         run, chain = self.run, self.chain
         for chain.turn in range(run.method.turns):
             if not self.room(1):
                 return self.full()
             segment, scored = await self.draft_and_verify()
             if scored is None:
-                # Without an end of text: what room is left holds no whole character.
-                return "eos" if segment.finish == "eos" else self.full()
+                return self.silent(segment)
             begins = len(chain.text)
             finish = segment.finish
-            if not len(scored.ids) or not self.rejected(chain.scores[-1]):
+            if not await self.rejected(judge, chain.scores[-1] if len(scored.ids) else None):
                 chain.drafted(segment, scored)
             else:
-                if run.method.on_rejection == "continue":
+                cue, replaces = "", run.method.on_rejection == "replace"
+                if not replaces:
+                    cue = run.method.takeover_cue
                     chain.drafted(segment, scored)
-                    chain.cued(run.method.takeover_cue)
+                    chain.cued(cue)
                 if not self.room(1):
                     return self.full()
                 begins = len(chain.text)
-                finish = await self.take_over()
+                limit, stop = run.method.target_tokens, run.method.segment_stop
+                finish = (await self.take_over(limit, stop, cue=cue, replaces=replaces)).finish
             ending = self.ending(begins, finish)
             if ending is not None:
                 return ending
@@ -122,14 +130,24 @@ class Candidate:
         )
         return segment, scored
 
-    def rejected(self, score: Score) -> bool:
-        """Whether the target takes over: the gate's word, while the target may still write."""
-        run, chain = self.run, self.chain
-        taken_over = self.decide(score).taken_over
-        if taken_over and run.allowance.spent:
-            run.emit(events.TakeoverSkipped(run.at, self.index, chain.turn))
-            return False
-        return taken_over
+    async def draft(self, limit: int, stop: tuple[str, ...]) -> Segment:
+        """The draft writes a segment that is yet to be judged, and is not appended."""
+        began = monotonic()
+        request = self.request(self.chain.by_draft, limit, "draft", stop)
+        segment = await result(self.run.draft.generate(request))
+        self.emit_drafted(segment, monotonic() - began)
+        return segment
+
+    async def rejected(self, judge: Judge, score: Score | None) -> bool:
+        """Whether the target takes over: the judge's word, while the target may still write."""
+        return await judge(self, score) and not self.target_is_spent()
+
+    def target_is_spent(self) -> bool:
+        """Whether the target, though it should, may write no more; says so if it is."""
+        run = self.run
+        if run.allowance.spent:
+            run.emit(events.TakeoverSkipped(run.at, self.index, self.chain.turn))
+        return run.allowance.spent
 
     def decide(self, score: Score) -> Decision:
         """Accept or not, from this candidate's score and the bank alone."""
@@ -145,16 +163,21 @@ class Candidate:
         run.emit(events.Decided(run.at, self.index, chain.turn, decision))
         return decision
 
-    async def take_over(self) -> Finish:
-        """The target continues the chain; where it must wait for a slot, it waits alone."""
+    async def take_over(
+        self, limit: int, stop: tuple[str, ...] = (), *, cue: str = "", replaces: bool = False
+    ) -> Segment:
+        """The target continues the chain; where it must wait for a slot, it waits alone.
+
+        The draft's segment and the `cue` are in the chain already; where it `replaces`, they are
+        not.
+        """
         run, chain, asked = self.run, self.chain, monotonic()
-        method = run.method
-        with run.allowance.of(self.room(method.target_tokens)) as grant:
+        with run.allowance.of(self.room(limit)) as grant:
             async with run.slots:
                 began = monotonic()
                 segment = await result(
                     run.target.generate(
-                        self.request(chain.by_target, grant.tokens, "takeover", method.segment_stop)
+                        self.request(chain.by_target, grant.tokens, "takeover", stop)
                     )
                 )
             grant.used = segment.tokens
@@ -164,16 +187,44 @@ class Candidate:
                 run.at,
                 self.index,
                 chain.turn,
-                cue=method.takeover_cue if method.on_rejection == "continue" else "",
+                cue=cue,
                 text=segment.text,
                 tokens=segment.tokens,
-                replaces=method.on_rejection == "replace",
+                replaces=replaces,
                 waited=began - asked,
                 seconds=monotonic() - began,
                 cost=segment.cost,
             )
         )
-        return segment.finish
+        return segment
+
+    async def write(
+        self, model: Model, limit: int, stop: tuple[str, ...] = (), *, top_logprobs: int = 0
+    ) -> Segment:
+        """One model writes a piece that stays: the caller appends it to the chain."""
+        run, chain, began = self.run, self.chain, monotonic()
+        drafts = model == "draft"
+        engine, reading = (run.draft, chain.by_draft) if drafts else (run.target, chain.by_target)
+        allowance = Allowance(None) if drafts else run.allowance
+        with allowance.of(self.room(limit)) as grant:
+            purpose: Purpose = "draft" if drafts else "takeover"
+            request = self.request(reading, grant.tokens, purpose, stop, top_logprobs)
+            segment = await result(engine.generate(request))
+            grant.used = segment.tokens
+        run.emit(
+            events.SegmentWritten(
+                run.at,
+                self.index,
+                chain.turn,
+                model=model,
+                text=segment.text,
+                tokens=segment.tokens,
+                finish=segment.finish,
+                seconds=monotonic() - began,
+                cost=segment.cost,
+            )
+        )
+        return segment
 
     def ending(self, begins: int, finish: Finish) -> events.Ending | None:
         """Whether the piece of text from `begins` on ended the chain.
@@ -184,7 +235,15 @@ class Candidate:
             return "answered"
         return "eos" if finish == "eos" else None
 
+    def silent(self, segment: Segment) -> events.Ending:
+        """How a chain ends at which a model had nothing to write.
+
+        Without an end of text: what room is left holds no whole character.
+        """
+        return "eos" if segment.finish == "eos" else self.full()
+
     def full(self) -> events.Ending:
+        """How a chain ends that has no room left."""
         cap = self.run.method.max_tokens
         return "tokens" if cap is not None and self.chain.tokens >= cap else "context"
 
@@ -206,7 +265,12 @@ class Candidate:
         return f"{self.run.id}/{self.index}"
 
     def request(
-        self, reading: Reading, limit: int, purpose: Purpose, stop: tuple[str, ...] = ()
+        self,
+        reading: Reading,
+        limit: int,
+        purpose: Purpose,
+        stop: tuple[str, ...] = (),
+        top_logprobs: int = 0,
     ) -> Generate:
         run, method = self.run, self.run.method
         return Generate(
@@ -216,6 +280,7 @@ class Candidate:
             sampling=Sampling(method.temperature, method.top_p, method.top_k),
             seed=sampling_seed(run.seed, self.index, self.chain.turn, purpose),
             stop=stop,
+            top_logprobs=top_logprobs,
         )
 
     def emit_drafted(self, segment: Segment, seconds: float) -> None:
@@ -231,3 +296,8 @@ class Candidate:
                 cost=segment.cost,
             )
         )
+
+
+Judge: TypeAlias = Callable[[Candidate, Score | None], Awaitable[bool]]
+"""Whether the target takes over after a candidate's segment. It has no score where it said nothing
+that the target could read: then it is never rejected, but a judge may want to know."""

@@ -61,9 +61,14 @@ class Chain:
 
     @property
     def nll(self) -> float:
-        """Mean nll of all scored tokens (nats a token); infinite where none was scored."""
+        """Mean nll of all rated tokens (nats a token); infinite where none was rated."""
         tokens = sum(s.tokens for s in self.scores)
         return sum(s.nll_sum for s in self.scores) / tokens if tokens else float("inf")
+
+    def accepted(self, segment: Segment) -> None:
+        """The draft's segment stays as it is, and the target reads it when it next looks."""
+        self._share(self.by_draft, self.by_target, segment)
+        self._append(segment)
 
     def drafted(self, segment: Segment, scored: Scored) -> None:
         """The draft's segment stays; the target knows it by the ids it scored."""
@@ -72,20 +77,10 @@ class Chain:
         self._append(segment)
 
     def taken_over(self, segment: Segment) -> None:
-        """The target's segment follows.
-
-        Its ids serve the draft only where both have read the same so far, and not where the draft
-        must look at the text: the `<think>` that begins it may stand in the draft's prompt.
-        """
+        """The target's segment follows."""
         self.takeovers += 1
         self.handed_over = len(self.text)
-        draft, target = self.by_draft.history, self.by_target.history
-        opens = draft.begins and segment.text.lstrip().startswith(OPENING)
-        self.by_target.read(segment.tail_ids, segment.ids)
-        if self.shared_vocabulary and draft.tail == target.tail and not opens:
-            self.by_draft.read(segment.tail_ids, segment.ids)
-        else:
-            self.by_draft.told(segment.text)
+        self._share(self.by_target, self.by_draft, segment)
         self._append(segment)
 
     def cued(self, text: str) -> None:
@@ -98,6 +93,20 @@ class Chain:
         """A segment of a chain that one model writes alone."""
         reading.read(segment.tail_ids, segment.ids)
         self._append(segment)
+
+    def _share(self, writer: Reading, reader: Reading, segment: Segment) -> None:
+        """What one model wrote, the other reads.
+
+        Its ids serve the reader only where both have read the same so far, and not where the reader
+        must look at the text: the `<think>` that begins it may stand in the reader's prompt.
+        """
+        read, written = reader.history, writer.history
+        opens = read.begins and segment.text.lstrip().startswith(OPENING)
+        writer.read(segment.tail_ids, segment.ids)
+        if self.shared_vocabulary and read.tail == written.tail and not opens:
+            reader.read(segment.tail_ids, segment.ids)
+        else:
+            reader.told(segment.text)
 
     def _append(self, segment: Segment) -> None:
         self.text += segment.text

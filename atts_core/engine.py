@@ -8,12 +8,22 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from atts_core.errors import EngineError, PromptTooLong, ScoreMissing
-from atts_core.types import EngineCost, Finish, History, Ids, Message, Scored, Segment, as_ids
+from atts_core.types import (
+    EngineCost,
+    Finish,
+    History,
+    Ids,
+    Likelihoods,
+    Message,
+    Scored,
+    Segment,
+    as_ids,
+)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -26,7 +36,8 @@ class Capabilities:
     `vocabulary` is a fingerprint: two engines with the same one exchange ids as they are.
     `max_len` is the context in tokens, `kv_tokens` how many tokens of all requests it can hold.
     `chats` says that the model has a chat template of its own, `writes_answers` that its vocabulary
-    can write an answer's box: what two models need in common.
+    can write an answer's box: what two models need in common. `top_logprobs` is how many of the
+    likeliest tokens it can tell the log-probabilities of where it writes, 0: none.
     """
 
     model: str
@@ -40,6 +51,7 @@ class Capabilities:
     aborts: bool = True
     chats: bool = True
     writes_answers: bool = True
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,8 @@ class Generate:
 
     A stop string ends the segment and is part of it. `chain` names the candidate (requests of one
     chain find its prefix cached on the replica they share). Equal seeds draw equal tokens from
-    equal distributions.
+    equal distributions. With `top_logprobs`, at most what the engine is capable of, the segment
+    tells its `Likelihoods`.
     """
 
     chain: str
@@ -66,6 +79,7 @@ class Generate:
     sampling: Sampling
     seed: int
     stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +135,23 @@ async def result(pending: Pending[T]) -> T:
         return await pending
 
 
+class Ready(Generic[T]):
+    """A result that is there already, where a request takes one under way."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.value
+        yield  # a generator that never waits
+
+    def done(self) -> bool:
+        return True
+
+    def cancel(self) -> bool:
+        return False
+
+
 def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Run `work` as a `Pending`, for engines that live in this process."""
     task = asyncio.create_task(work)
@@ -150,11 +181,15 @@ def checked(scored: Scored, who: str) -> Scored:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the scripted engine writes at a turn: a text, how it ends, how long it takes."""
+    """What the scripted engine writes at a turn: a text, how it ends, how long it takes.
+
+    `confidence` is that of each of its tokens, where it is asked for.
+    """
 
     text: str
     finish: Finish = "stop"
     ticks: int = 1
+    confidence: float = 1.0
 
 
 class ScriptedEngine:
@@ -174,6 +209,7 @@ class ScriptedEngine:
         *,
         name: str = "scripted",
         max_len: int = 100_000,
+        top_logprobs: int = 20,
     ) -> None:
         self._writes = writes
         self._rates = rates
@@ -184,6 +220,7 @@ class ScriptedEngine:
             template="scripted",
             max_len=max_len,
             kv_tokens=max_len,
+            top_logprobs=top_logprobs,
         )
         self.running: list[str] = []
         self.aborted = 0
@@ -229,6 +266,7 @@ class ScriptedEngine:
                 vocabulary=self._capabilities.vocabulary,
                 tail_ids=encode_characters(request.history.tail),
                 cost=EngineCost(busy=monotonic() - begun, prompt_tokens=len(seen)),
+                likelihoods=_alike(len(text), line.confidence) if request.top_logprobs else None,
             )
 
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
@@ -258,6 +296,12 @@ class ScriptedEngine:
             raise
         finally:
             self.running.remove(chain)
+
+
+def _alike(tokens: int, confidence: float) -> Likelihoods:
+    """Tokens of the same confidence, each the likeliest of its kind."""
+    confidences = np.full(tokens, confidence, dtype=np.float32)
+    return Likelihoods(-confidences, confidences)
 
 
 def encode_characters(text: str) -> Ids:

@@ -3,6 +3,7 @@
 AttsError
 ├── BadInput             somebody asked for what cannot be (HTTP 400, exit status 2)
 │   ├── UnknownModel     a model name that is not served (HTTP 404)
+│   ├── PolicyLacks      a policy that these two models cannot serve
 │   └── PromptTooLong    the prompt leaves no room in a model's context
 ├── Overloaded           no room for more work now; nothing was started (HTTP 429)
 ├── EngineError          one request to one model failed
@@ -41,6 +42,10 @@ def _rebuild(kind: type[BadInput], message: str, field: str | None) -> BadInput:
 
 class UnknownModel(BadInput):
     """A model name that is not served here."""
+
+
+class PolicyLacks(BadInput):
+    """A policy needs what one of the two models does not have; the message says what."""
 
 
 class PromptTooLong(BadInput):

@@ -12,8 +12,14 @@ from typing import Any, Literal, TypeAlias
 from atts_core.acceptance import Decision
 from atts_core.types import Answer, EngineCost, Finish
 
-Ending: TypeAlias = Literal["answered", "eos", "turns", "tokens", "context", "cancelled", "failed"]
-"""Why a chain ended. The first five are its own end: it has a vote."""
+Ending: TypeAlias = Literal[
+    "answered", "eos", "turns", "tokens", "context", "stopped", "cancelled", "failed"
+]
+"""Why a chain ended. The first five are its own end: it has a vote. `stopped`: its policy gave it
+up."""
+
+CUT_SHORT: frozenset[Ending] = frozenset({"stopped", "cancelled", "failed"})
+"""Endings that are not a chain's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class TakeoverSkipped:
-    """The gate rejected the segment, but the target has no tokens left for this question."""
+    """The target would have had its turn, but has no tokens left for this question."""
 
     at: float
     candidate: int
@@ -107,7 +113,7 @@ class TakeoverSkipped:
 
 @dataclass(frozen=True, slots=True)
 class SegmentWritten:
-    """A model that works alone wrote a piece of the chain."""
+    """A model wrote a piece of the chain that stays, whatever comes."""
 
     at: float
     candidate: int
@@ -116,6 +122,46 @@ class SegmentWritten:
     text: str
     tokens: int
     finish: Finish
+    seconds: float
+    cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """The draft wrote on only to see where it goes: `text` is no part of the chain."""
+
+    at: float
+    candidate: int
+    turn: int
+    text: str
+    tokens: int
+    seconds: float
+    cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
+class StepJudged:
+    """The target graded the draft's segment in words: `said`, read as `grade`."""
+
+    at: float
+    candidate: int
+    turn: int
+    said: str
+    grade: int
+    accepted: bool
+    tokens: int
+    seconds: float
+    cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
+class ChainScored:
+    """The target read a whole chain, and rates it (nats a token)."""
+
+    at: float
+    candidate: int
+    nll: float
+    tokens: int
     seconds: float
     cost: EngineCost
 
@@ -168,6 +214,9 @@ Event: TypeAlias = (
     | TakenOver
     | TakeoverSkipped
     | SegmentWritten
+    | Peeked
+    | StepJudged
+    | ChainScored
     | CandidateFinished
     | DriftAlarm
     | AnswerReady

@@ -6,8 +6,14 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-Purpose: TypeAlias = Literal["draft", "takeover", "coin", "presample"]
-_PURPOSES: dict[str, int] = {"draft": 0, "takeover": 1, "coin": 2, "presample": 3}
+Purpose: TypeAlias = Literal["draft", "takeover", "coin", "presample", "peek"]
+_PURPOSES: dict[str, int] = {
+    "draft": 0,
+    "takeover": 1,
+    "coin": 2,
+    "presample": 3,
+    "peek": 4,
+}
 
 
 def fresh_seed() -> int:

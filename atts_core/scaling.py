@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 
 from atts_core import choices, events, stopping
 from atts_core.aggregation import Ballot, aggregate
+from atts_core.ballots import BallotBox
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
-from atts_core.comparison import Classes, Comparer
+from atts_core.comparison import Comparer
 from atts_core.errors import ContextFull, EngineError, RunFailed
-from atts_core.policies import POLICIES, Policy
+from atts_core.policies import POLICIES, require
 from atts_core.presampling import presample
 from atts_core.prompts import render
 from atts_core.types import Answer, Ids, Question, Stopped
@@ -24,12 +24,15 @@ async def answer(run: Run, question: Question) -> Answer:
     """The candidates' common answer to the question; events go to `run.emit` as they happen.
 
     Cancelling the caller cancels every candidate, and with it every request inside the engines.
-    Raises `PromptTooLong` before anything has started, `RunFailed` when no candidate came through.
+    Raises `PromptTooLong`, or `PolicyLacks` where the two models cannot serve the run's policy,
+    before anything has started, `RunFailed` when no candidate came through.
     """
+    policy = POLICIES[run.method.policy]
+    await require(policy, run.draft, run.target)
     prompts = await render(question, run.draft, run.target)
     run.emit(events.RunStarted(run.at, run.method.candidates, *map(len, prompts)))
     try:
-        if run.gate.settings.presample and run.method.policy == "atts":
+        if run.gate.settings.presample and policy.gated:
             await presample(run, *prompts)
         return await Vote(run, question, prompts).take()
     finally:
@@ -44,13 +47,10 @@ class Vote:
         self._run = run
         self._prompts = prompts
         self._comparer = Comparer.of(question, method.comparison, method.tolerance, run.mathematics)
-        self._classes = Classes(self._comparer)
-        self._policy: Policy = POLICIES[run.method.policy]
-        self._ballots: dict[int, Ballot] = {}
-        """By place: the order in which the chains ended."""
-        self._places = count()
-        self._casting: set[asyncio.Task[None] | None] = set()
-        """Tasks whose chain has ended and whose answer is being compared."""
+        self._box = BallotBox(self._comparer)
+        self._policy = POLICIES[method.policy]
+        self._solve = self._policy.begin(run, question)
+        self._candidates: dict[int, Candidate] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._chains: dict[int, Chain] = {}
         self._errors: list[str] = []
@@ -68,11 +68,10 @@ class Vote:
             reason = self._errors[0]
             run.emit(events.RunFailed(run.at, reason))
             raise RunFailed(f"all {run.method.candidates} candidates failed; the first: {reason}")
-        ballots = self._cast_so_far() or self._torsos()
         answer = replace(
-            aggregate(ballots, run.method.aggregation, self._stopped),
+            aggregate(self._ballots() or self._torsos(), run.method.aggregation, self._stopped),
             comparison=self._comparer.how,
-            undecided=self._classes.undecided,
+            undecided=self._box.undecided,
         )
         run.emit(events.AnswerReady(run.at, answer))
         return answer
@@ -87,7 +86,8 @@ class Vote:
         ending: events.Ending = "cancelled"
         error: str | None = None
         try:
-            ending = await self._policy(Candidate(run, index, chain))
+            candidate = self._candidates[index] = Candidate(run, index, chain)
+            ending = await self._solve(candidate)
         except ContextFull:
             ending = "context"
         except EngineError as failure:
@@ -108,7 +108,7 @@ class Vote:
                 )
             )
         if error is None:
-            await self._cast(_ballot(index, chain, self._answer(chain, ending)))
+            await self._box.cast(_ballot(index, chain, self._answer(chain, ending)))
         self._stop_if_settled()
 
     def _answer(self, chain: Chain, ending: events.Ending) -> str | None:
@@ -117,24 +117,9 @@ class Vote:
             return choices.stated(chain.text)
         return chain.answer
 
-    async def _cast(self, ballot: Ballot) -> None:
-        """Sort the answer into its class; where there is no time left to compare it, alone."""
-        place, task = next(self._places), asyncio.current_task()
-        meaning = None
-        self._casting.add(task)
-        try:
-            if ballot.answer is not None:
-                meaning = await self._classes.of(ballot.answer)
-        except asyncio.CancelledError:
-            assert ballot.answer is not None
-            meaning = self._classes.alone(ballot.answer)
-            raise
-        finally:
-            self._casting.discard(task)
-            self._ballots[place] = replace(ballot, meaning=meaning)
-
-    def _cast_so_far(self) -> list[Ballot]:
-        return [self._ballots[place] for place in sorted(self._ballots)]
+    def _ballots(self) -> list[Ballot]:
+        """What was cast, with the weights that the policy gives the votes by now."""
+        return self._box.weighed(lambda index: self._candidates[index].weight)
 
     def _torsos(self) -> list[Ballot]:
         """What there is where the time was up before any chain's end: chains without an answer.
@@ -148,7 +133,8 @@ class Vote:
         still_open = len(self._open())
         if not still_open:
             return
-        why = stopping.stopped(self._cast_so_far(), still_open, self._run.method)
+        heaviest = self._policy.heaviest
+        why = stopping.stopped(self._ballots(), still_open, self._run.method, heaviest)
         if why is not None:
             self._stop(why)
 
@@ -171,7 +157,7 @@ class Vote:
         if self._stopped == "all":
             self._stopped = why
         for task in self._open():
-            if why == "deadline" or task not in self._casting:
+            if why == "deadline" or not self._box.casting(task):
                 task.cancel()
 
     def _open(self) -> list[asyncio.Task[None]]:

@@ -23,7 +23,7 @@ class Strict(BaseModel):
 class Method(Strict):
     """How a question is answered: the paper's algorithm (arXiv 2509.15148) and its knobs."""
 
-    policy: str = Field("atts", description="which policy answers: see `atts_core.policies`")
+    policy: str = Field("atts", description="which policy answers: see policies.md")
     candidates: int = Field(16, ge=1, description="m, chains that run in parallel")
     turns: int = Field(15, ge=1, description="T, draft segments a chain may have")
     draft_tokens: int = Field(500, ge=1, description="K_d, tokens of a draft segment at most")
@@ -99,6 +99,11 @@ class Method(Strict):
     tolerance: float = Field(
         0.0, ge=0, lt=1, description="numbers that differ by less, relatively, are the same"
     )
+
+    @property
+    def chain_tokens(self) -> int:
+        """Tokens of a chain that knows no turns: as long as one with turns may be."""
+        return self.turns * max(self.draft_tokens, self.target_tokens)
 
     @property
     def rate(self) -> float:

@@ -10,19 +10,26 @@ from atts_core.settings import Method
 from atts_core.types import Aggregation, Stopped, Vote
 
 
-def stopped(ballots: Sequence[Ballot], still_open: int, method: Method) -> Stopped | None:
-    """Why the open chains may be cancelled now, or None where they must go on."""
+def stopped(
+    ballots: Sequence[Ballot], still_open: int, method: Method, heaviest: float = 1.0
+) -> Stopped | None:
+    """Why the open chains may be cancelled now, or None where they must go on.
+
+    No chain weighs more than `heaviest` in a weighted vote.
+    """
     votes = count(ballots, method.aggregation)
     if method.stop_after is not None and sum(vote.votes for vote in votes) >= method.stop_after:
         return "count"
-    if method.consensus and decided(votes, still_open, method.aggregation):
+    if method.consensus and decided(votes, still_open, method.aggregation, heaviest):
         return "consensus"
     if method.confidence is not None and confidence(votes) >= method.confidence:
         return "confidence"
     return None
 
 
-def decided(votes: Sequence[Vote], still_open: int, how: Aggregation = "majority") -> bool:
+def decided(
+    votes: Sequence[Vote], still_open: int, how: Aggregation = "majority", heaviest: float = 1.0
+) -> bool:
     """Whether no open chain can change the winner any more, even if all agree against it."""
     if not votes:
         return False
@@ -31,9 +38,9 @@ def decided(votes: Sequence[Vote], still_open: int, how: Aggregation = "majority
     if how == "best":
         return still_open == 0  # the next chain may be the most plausible of all
     lead, *rest = (vote.votes if how == "majority" else vote.weight for vote in votes)
-    # A tie would be settled by nll, which an open chain can win: the lead must be strict. Any
-    # chain's weight is at most 1.
-    return lead > max(rest, default=0) + still_open
+    # A tie would be settled by nll, which an open chain can win: the lead must be strict.
+    against = still_open * (heaviest if how == "weighted" else 1.0) if still_open else 0.0
+    return lead > max(rest, default=0) + against
 
 
 def confidence(votes: Sequence[Vote]) -> float:

@@ -72,11 +72,24 @@ class EngineCost:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Likelihoods:
+    """How sure a model was of the tokens it wrote; one value each, by its unchanged distribution.
+
+    `logprobs` are the log-probabilities of these tokens (nats). `confidences` are minus the mean
+    log-probability of the likeliest tokens in their places: the larger, the more peaked.
+    """
+
+    logprobs: npt.NDArray[np.float32]
+    confidences: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Segment:
     """A piece of a chain as one model wrote it.
 
     `ids` are in the vocabulary named by the fingerprint `vocabulary` and hold no end-of-text id.
     `tail_ids` is how the model tokenised the history's tail: the caller appends them, then `ids`.
+    `likelihoods` of the ids are there where the request asked for them.
     """
 
     text: str
@@ -85,6 +98,7 @@ class Segment:
     vocabulary: str
     tail_ids: Ids
     cost: EngineCost
+    likelihoods: Likelihoods | None = None
 
     @property
     def tokens(self) -> int:
@@ -142,7 +156,8 @@ the lead is sure enough; enough have answered; the time was up."""
 class Vote:
     """One class of equivalent answers: how it reads, who gave it, and the chain that speaks for it.
 
-    `weight` is the sum of the chains' mean likelihoods a token, exp(-nll).
+    `weight` is the sum of the chains' mean likelihoods a token, exp(-nll), or of the weights that
+    their policy gave them.
     """
 
     answer: str

@@ -91,6 +91,18 @@ class Usage:
                 model.generated += event.tokens
                 model.read(event.cost)
                 self._spend(f"{event.model}_queue", event.model, event.seconds, event.cost)
+            case events.Peeked():
+                self.draft.generated += event.tokens
+                self.draft.read(event.cost)
+                self._spend("draft_queue", "draft", event.seconds, event.cost)
+            case events.StepJudged():
+                self.target.generated += event.tokens
+                self.target.read(event.cost)
+                self._spend("judge_queue", "judge", event.seconds, event.cost)
+            case events.ChainScored():
+                self.target.scored += event.tokens
+                self.target.read(event.cost)
+                self._spend("score_queue", "score", event.seconds, event.cost)
             case events.CandidateFinished():
                 self.endings[event.ending] = self.endings.get(event.ending, 0) + 1
                 if event.error is not None:

@@ -15,6 +15,7 @@ from atts_core.errors import (
     BadInput,
     EngineError,
     Overloaded,
+    PolicyLacks,
     RunFailed,
     UnknownModel,
 )
@@ -32,7 +33,7 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
             )
             return 404, body, {}
         case BadInput():
-            code = "invalid_value"
+            code = "policy_unavailable" if isinstance(error, PolicyLacks) else "invalid_value"
             body = error_body(error.message, "invalid_request_error", param=error.field, code=code)
             return 400, body, {}
         case Overloaded():

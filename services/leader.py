@@ -45,6 +45,8 @@ class Leader:
                 self._pending[event.candidate] = event.text
             case events.Decided() if not event.decision.taken_over:
                 self._grow(event.candidate, self._pending.pop(event.candidate, ""))
+            case events.StepJudged() if event.accepted:
+                self._grow(event.candidate, self._pending.pop(event.candidate, ""))
             case events.TakeoverSkipped():
                 self._grow(event.candidate, self._pending.pop(event.candidate, ""))
             case events.TakenOver():
@@ -75,7 +77,7 @@ class Leader:
         self._texts[candidate] += text
 
     def _finished(self, event: events.CandidateFinished) -> None:
-        if event.answer is None or event.ending in ("failed", "cancelled"):
+        if event.answer is None or event.ending in events.CUT_SHORT:
             self._out.add(event.candidate)
         else:
             self._answers[event.candidate] = normal_form(event.answer)

@@ -183,8 +183,12 @@ class RunRecord:
                 self._turn(event)["decision"] = asdict(event.decision)
             case events.TakenOver():
                 self._turn(event).update(target=event.text, cue=event.cue)
+            case events.Peeked():
+                self._turn(event)["peek"] = event.text
+            case events.StepJudged():
+                self._turn(event)["grade"] = event.grade
             case events.SegmentWritten():
-                # A model alone: nothing is scored, so a replay passes over it.
+                # Nothing is scored, so a replay passes over it.
                 self._turn(event)[event.model] = event.text
             case events.CandidateFinished():
                 self._finish(event)
@@ -197,6 +201,8 @@ class RunRecord:
         | events.SegmentScored
         | events.Decided
         | events.TakenOver
+        | events.Peeked
+        | events.StepJudged
         | events.SegmentWritten,
     ) -> dict[str, Any]:
         return self._chains[event.candidate].turn(event.turn)

@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledE
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from atts_core.engine import Capabilities, Generate, Pending, Rate
+from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready
 from atts_core.errors import AttsError, EngineError, EngineUnavailable
 from atts_core.types import Ids, Message, Scored, Segment
 
@@ -52,7 +52,9 @@ class RemoteEngine:
         replica = self._handle.options(session_id=request.chain)
 
         def send() -> Any:
-            passed = segment.response if isinstance(segment, RemoteCall) else segment
+            if isinstance(segment, RemoteCall):
+                return replica.score.remote(request, segment.response)
+            passed = segment.value if isinstance(segment, Ready) else segment
             return replica.score.remote(request, passed)
 
         return RemoteCall(send, self._name)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from atts_core.answers import split_reasoning
+from atts_core.events import CUT_SHORT
 from atts_core.usage import ModelUsage
 from services.service import Outcome
 
@@ -86,8 +87,8 @@ def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
         ],
         "candidates": {
             "started": method.candidates,
-            "finished": sum(n for how, n in ended.items() if how not in ("cancelled", "failed")),
-            "cancelled": ended.get("cancelled", 0),
+            "finished": sum(n for how, n in ended.items() if how not in CUT_SHORT),
+            "cancelled": ended.get("cancelled", 0) + ended.get("stopped", 0),
             "failed": ended.get("failed", 0),
             "endings": dict(ended),
             "errors": spent.errors,

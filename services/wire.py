@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
-from atts_core.policies import POLICIES
+from atts_core.policies import POLICIES, settle
 from atts_core.settings import Limits, Method
 from atts_core.types import Aggregation, Comparison, Message
 from services.settings import Effort, Settings
@@ -193,14 +193,7 @@ class ChatRequest(BaseModel):
             asked = self.atts.model_dump(exclude={"events"}, exclude_none=True)
             within(asked, limits)
             wishes |= asked
-        method = settings.method.model_copy(
-            update={k: v for k, v in wishes.items() if v is not None}
-        )
-        if method.policy not in POLICIES:
-            raise BadInput(
-                f"atts.policy: found {method.policy!r}; known are: {', '.join(POLICIES)}",
-                field="atts.policy",
-            )
+        method = settle(settings.method, {k: v for k, v in wishes.items() if v is not None})
         if self.atts is not None and self.atts.takeover_rate and self.atts.takeover_budget:
             raise BadInput(
                 "atts.takeover_budget: found beside atts.takeover_rate; one of them sets the rate",

@@ -14,6 +14,7 @@ from atts_core.calibration.keys import PairKey
 from atts_core.candidate import Run
 from atts_core.engine import ScriptedEngine
 from atts_core.events import Event
+from atts_core.policies import settle
 from atts_core.settings import Method
 from atts_core.types import Message, Question
 from benchmarks.server import running_server
@@ -38,9 +39,11 @@ class Recorder:
             "target_tokens": 50,
             "seed": 1,
         }
+        given = asked | method
+        checked = Method.model_validate(given)
         return Run(
             id="q",
-            method=(wanted := Method.model_validate(asked | method)),
+            method=(wanted := settle(Method(), {name: getattr(checked, name) for name in given})),
             seed=method.get("seed", 1),
             draft=self.draft,
             target=self.target,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from atts_core.policies import POLICIES
 from services import model_files, serve_config
 from services.client import local_run, reachable, remote_run
 from services.commands.show_run import RunView
@@ -30,7 +31,7 @@ def ask(
     config: Annotated[
         Path, typer.Option(help="the Serve configuration whose models --local loads")
     ] = serve_config.LOCAL,
-    policy: Annotated[str, typer.Option(help="atts, draft-only or target-only")] = "atts",
+    policy: Annotated[str, typer.Option(help=", ".join(POLICIES))] = "atts",
     candidates: Annotated[int | None, typer.Option(help="chains in parallel")] = None,
     takeover_rate: Annotated[
         float | None, typer.Option(help="expected share of segments the target takes over")

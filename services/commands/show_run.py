@@ -58,7 +58,7 @@ class RunView:
             case "SegmentDrafted":
                 lane.accepted = len(lane.text)
                 lane.text.append(_flat(event["text"]), DRAFT)
-            case "Decided":
+            case "Decided" | "StepJudged":
                 lane.decided += 1
             case "TakenOver":
                 lane.taken_over += 1
@@ -72,8 +72,8 @@ class RunView:
                 )
             case "CandidateFinished":
                 lane.state = event["answer"] if event["answer"] is not None else event["ending"]
-                if event["ending"] == "cancelled":
-                    lane.state = "(cancelled)"
+                if event["ending"] in ("cancelled", "stopped"):
+                    lane.state = f"({event['ending']})"
         if self._enabled:
             self._live.update(self._table(), refresh=True)
 
@@ -89,7 +89,10 @@ class RunView:
                 str(index),
                 lane.text[-width:],
                 f"{lane.taken_over}/{lane.decided}",
-                Text(lane.state, "bold" if lane.state not in ("…", "(cancelled)") else "dim"),
+                Text(
+                    lane.state,
+                    "bold" if lane.state not in ("…", "(cancelled)", "(stopped)") else "dim",
+                ),
             )
         return table
 

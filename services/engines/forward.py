@@ -50,6 +50,7 @@ class Drawn:
         self.ids = torch.tensor(last, dtype=torch.long, device=device)
         self.positions = torch.tensor(lengths, dtype=torch.long, device=device)
         self._jobs = list(jobs)
+        self._telling = [row for row, job in enumerate(jobs) if job.top_logprobs]
         self._sampler = Sampler([job.sampling for job in jobs], device)
 
     def draw(self, logits: torch.Tensor) -> list[tuple[GenerateJob, int]]:
@@ -61,7 +62,20 @@ class Drawn:
         self.positions += 1
         beyond = logits.shape[-1]
         drawn = [-1 if token == beyond else token for token in self.ids.tolist()]
+        if self._telling:
+            self._tell([row for row in self._telling if drawn[row] >= 0], logits)
         return list(zip(self._jobs, drawn, strict=True))
+
+    def _tell(self, rows: list[int], logits: torch.Tensor) -> None:
+        """Note how likely what was drawn is, and how sure the model was."""
+        told = [self._jobs[row] for row in rows]
+        logprobs = torch.log_softmax(logits[rows].float(), -1)
+        chosen = logprobs.gather(1, self.ids[rows][:, None])[:, 0].tolist()
+        most = max((job.top_logprobs for job in told), default=1)
+        likeliest = logprobs.topk(most, -1).values.cpu().numpy()
+        for job, logprob, top in zip(told, chosen, likeliest, strict=True):
+            job.logprobs.append(logprob)
+            job.confidences.append(-float(top[: job.top_logprobs].mean()))
 
 
 def take_slots(store: KvStore, reading: Portion) -> slice | torch.Tensor:

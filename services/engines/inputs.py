@@ -66,6 +66,13 @@ class Inputs:
             raise self.error(request.chain, f"{sampling} cannot be sampled with")
         return sampling
 
+    def top_logprobs(self, request: Generate, most: int) -> int:
+        if not 0 <= request.top_logprobs <= most:
+            raise self.error(
+                request.chain, f"{request.top_logprobs} top_logprobs asked for, it tells {most}"
+            )
+        return request.top_logprobs
+
     def error(self, chain: str, what: str) -> EngineError:
         return EngineError(f"{self._who}, {chain}: {what}")
 

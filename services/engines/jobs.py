@@ -52,12 +52,19 @@ class Job:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class GenerateJob(Job):
-    """Write at most `max_tokens` behind `ids`; `draws` has a uniform number for each."""
+    """Write at most `max_tokens` behind `ids`; `draws` has a uniform number for each.
+
+    With `top_logprobs`, each written token's log-probability and confidence are noted, in nats:
+    see `atts_core.types.Likelihoods`.
+    """
 
     max_tokens: int
     sampling: Sampling
     draws: list[float]
     stops: StopStrings | None
+    top_logprobs: int = 0
+    logprobs: list[float] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
     finish: Finish | None = None
 

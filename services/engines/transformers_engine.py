@@ -16,7 +16,7 @@ import numpy as np
 
 from atts_core.answers import BOXED
 from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
-from atts_core.types import EngineCost, Ids, Message, Scored, Segment, as_ids
+from atts_core.types import EngineCost, Ids, Likelihoods, Message, Scored, Segment, as_ids
 from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
@@ -50,6 +50,7 @@ class TransformersEngine:
             aborts=True,
             chats=self._chat.templated,
             writes_answers=self._codec.writes(BOXED),
+            top_logprobs=loaded.vocabulary_size,
         )
         self._thread = StepThread(self._steps, loaded.name, loaded.threads)
         # Torch does not survive a thread that is still in it when the process ends.
@@ -121,6 +122,7 @@ class TransformersEngine:
             sampling=self._inputs.sampling(request),
             draws=sampling.draws(request.seed, limit),
             stops=self._stop_strings(request.stop),
+            top_logprobs=self._inputs.top_logprobs(request, self._capabilities.top_logprobs),
         )
         await self._run(job, len(ids) + limit)
         assert job.finish is not None
@@ -133,6 +135,7 @@ class TransformersEngine:
             vocabulary=self._codec.vocabulary,
             tail_ids=tail,
             cost=job.cost(),
+            likelihoods=_likelihoods(job, len(written)),
         )
 
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
@@ -167,3 +170,12 @@ class TransformersEngine:
         if len(self._stops) > 64:
             del self._stops[next(iter(self._stops))]
         return found
+
+
+def _likelihoods(job: GenerateJob, tokens: int) -> Likelihoods | None:
+    """Of the first `tokens` written, where the request asked."""
+    if not job.top_logprobs:
+        return None
+    return Likelihoods(
+        np.array(job.logprobs[:tokens], np.float32), np.array(job.confidences[:tokens], np.float32)
+    )
