@@ -70,6 +70,7 @@ class VllmEngine:
             aborts=True,
             chats=self._chat.templated,
             writes_answers=self._codec.writes(BOXED),
+            top_logprobs=_most_logprobs(config),
         )
         self._totals: Counter[str] = Counter()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -172,6 +173,7 @@ class VllmEngine:
             vocabulary=self._codec.vocabulary,
             tail_ids=tail,
             cost=asked.cost(len(ids)),
+            likelihoods=vllm_scoring.likelihoods(written, len(whole), request.top_logprobs),
         )
 
     def _sampling(self, request: Generate, ids: Ids) -> SamplingParams:
@@ -186,6 +188,8 @@ class VllmEngine:
                 stop=list(checked_stop(request.stop)) or None,
                 include_stop_str_in_output=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
+                logprobs=self._inputs.top_logprobs(request, self._capabilities.top_logprobs)
+                or None,
             )
         except (VLLMError, ValueError) as error:
             raise self._inputs.error(request.chain, _line(error)) from error
@@ -296,6 +300,12 @@ class _Asked:
             prompt_tokens=prompt_tokens,
             cached_tokens=self._cached,
         )
+
+
+def _most_logprobs(config: Any) -> int:
+    """vLLM's own limit of log-probabilities a token (-1: the vocabulary)."""
+    most = int(config.model_config.max_logprobs)
+    return int(config.model_config.get_vocab_size()) if most < 0 else most
 
 
 def _arguments(settings: VllmSettings) -> AsyncEngineArgs:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from atts_core.types import Ids
+from atts_core.types import Ids, Likelihoods
 
 LogProbs = npt.NDArray[np.float32]
 
@@ -117,3 +117,17 @@ def read_next(output: Any, token: int) -> LogProbs | None:
 def _plausible(values: LogProbs) -> LogProbs | None:
     """No log-probability is above 0, but for rounding; memory that nobody wrote may be."""
     return values if (values < 1e-3).all() else None
+
+
+def likelihoods(written: Any, tokens: int, top: int) -> Likelihoods | None:
+    """Of the first `tokens` that vLLM wrote, where `top` log-probabilities a place were asked for.
+
+    Beside the likeliest tokens vLLM tells the one that it drew, wherever it ranks.
+    """
+    if not top:
+        return None
+    places = list(zip(written.token_ids, written.logprobs, strict=True))[:tokens]
+    chosen = [place[token].logprob for token, place in places]
+    likeliest = [sorted((one.logprob for one in p.values()), reverse=True)[:top] for _, p in places]
+    confidences = [-sum(logprobs) / top for logprobs in likeliest]
+    return Likelihoods(np.array(chosen, np.float32), np.array(confidences, np.float32))

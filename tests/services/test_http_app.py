@@ -81,7 +81,18 @@ async def test_the_same_seed_gives_the_same_answer_over_http() -> None:
 async def test_models_are_listed_with_the_policies_they_name() -> None:
     async with client(backend()) as http:
         listed = (await http.get("/v1/models")).json()
-    assert [m["id"] for m in listed["data"]] == ["atts", "atts:draft-only", "atts:target-only"]
+    assert [m["id"] for m in listed["data"]] == [
+        "atts",
+        "atts:atts-sync",
+        "atts:random-takeover",
+        "atts:draft-only",
+        "atts:target-only",
+        "atts:self-consistency",
+        "atts:best-of-n",
+        "atts:specreason",
+        "atts:speculative-thinking",
+        "atts:deepconf-online",
+    ]
 
 
 @pytest.mark.parametrize("model", ["atts:draft-only", "atts:target-only"])
@@ -90,6 +101,31 @@ async def test_a_model_s_name_chooses_the_policy(model: str) -> None:
         atts = (await post(http, body(model=model))).json()["atts"]
     assert atts["policy"] == model.removeprefix("atts:")
     assert atts["takeover_rate"]["realised"] is None
+
+
+async def test_a_policy_brings_its_own_aggregation_unless_the_request_has_one() -> None:
+    async with client(backend(method={"aggregation": "first"})) as http:
+
+        async def aggregation(**asked: Any) -> str:
+            return str((await post(http, body(**asked))).json()["atts"]["aggregation"])
+
+        assert await aggregation(model="atts") == "first"
+        assert await aggregation(model="atts:best-of-n") == "best"
+        assert await aggregation(atts={"policy": "best-of-n"}) == "best"
+        assert await aggregation(model="atts:best-of-n", atts={"aggregation": "majority"}) == (
+            "majority"
+        )
+
+
+async def test_a_policy_that_the_models_cannot_serve_is_a_bad_request_that_says_why() -> None:
+    async with client(backend()) as http:
+        response = await post(http, body(model="atts:specreason"))
+        streamed = await post(http, body(model="atts:specreason", stream=True))
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "atts.policy")
+    assert error["code"] == "policy_unavailable"
+    assert "asked for the grade of a right step, target says" in error["message"]
+    assert streamed.status_code == 400
 
 
 async def test_one_model_is_described_and_an_unknown_one_is_not_found() -> None:

@@ -33,6 +33,11 @@ def decided(candidate: int, *, taken_over: bool) -> events.Decided:
     return events.Decided(0.0, candidate, 0, decision)
 
 
+def judged(candidate: int, *, accepted: bool) -> events.StepJudged:
+    grade = 9 if accepted else 1
+    return events.StepJudged(0.0, candidate, 0, str(grade), grade, accepted, 1, 0.0, NOTHING)
+
+
 def ended(candidate: int, answer: str | None, how: events.Ending = "answered") -> events.Event:
     return events.CandidateFinished(0.0, candidate, how, answer, 1, 0, 1)
 
@@ -84,3 +89,20 @@ def test_an_answer_is_kept_for_the_end() -> None:
     leader.follow(written(0, "so "))
     assert leader.follow(written(0, r"\boxed{2}")) is None
     assert leader.rest(r"so \boxed{2}") == r"\boxed{2}"
+
+
+def test_a_step_is_shown_when_it_was_found_good() -> None:
+    leader = Leader()
+    leader.follow(drafted(0, "poor "))
+    assert leader.follow(judged(0, accepted=False)) is None
+    taken_over = events.TakenOver(0.0, 0, 0, "", "good ", 5, True, 0.0, 0.0, NOTHING)
+    assert leader.follow(taken_over) == Said(0, "good ", changed=False)
+    leader.follow(drafted(0, "fine "))
+    assert leader.follow(judged(0, accepted=True)) == Said(0, "fine ", changed=False)
+
+
+def test_a_chain_that_its_policy_stopped_hands_over() -> None:
+    leader = Leader()
+    leader.follow(written(0, "one "))
+    leader.follow(written(1, "two "))
+    assert leader.follow(ended(0, None, "stopped")) == Said(1, "two ", changed=True)

@@ -377,3 +377,44 @@ def test_an_engine_tells_whether_it_chats_and_can_answer(opened: Opened) -> None
 def test_a_vocabulary_without_letters_cannot_answer() -> None:
     digits = Tokenizer(models.WordLevel({str(n): n for n in range(10)} | {"?": 10}, unk_token="?"))
     assert not TextCodec(PreTrainedTokenizerFast(tokenizer_object=digits)).writes(BOXED)
+
+
+@pytest.mark.parametrize("kind", ["llama", "stablelm"])
+async def test_it_tells_how_likely_its_tokens_were_and_how_sure_it_was(
+    opened: Opened, folder: Callable[..., Path], kind: str
+) -> None:
+    """As a plain pass over the same text says, whatever temperature and nucleus drew from."""
+    engine = opened(kind)
+    prompt = await engine.render(QUESTION)
+    request = asking(History(prompt), 30, sampling=Sampling(0.7, top_p=0.9), top_logprobs=20)
+    others = asking(History(prompt), 30, seed=2), asking(History(prompt), 9, top_logprobs=3)
+    segment, silent, brief = await asyncio.gather(
+        *map(engine.generate, (request, *others))  # type: ignore[arg-type]
+    )
+    assert silent.likelihoods is None
+    for one, top in ((segment, 20), (brief, 3)):
+        model = AutoModelForCausalLM.from_pretrained(folder(kind), dtype=torch.float32)
+        whole = torch.from_numpy(np.concatenate([prompt, one.ids]).astype(np.int64))[None]
+        with torch.inference_mode():
+            rows = torch.log_softmax(model(whole).logits[0], -1)[len(prompt) - 1 : -1]
+        chosen = rows.gather(1, torch.from_numpy(one.ids.astype(np.int64))[:, None])[:, 0]
+        told = one.likelihoods
+        assert told is not None
+        np.testing.assert_allclose(told.logprobs, chosen, atol=1e-4)
+        np.testing.assert_allclose(told.confidences, -rows.topk(top, -1).values.mean(-1), atol=1e-4)
+
+
+async def test_what_it_writes_does_not_depend_on_whether_it_tells(opened: Opened) -> None:
+    engine = opened("llama")
+    prompt = await engine.render(QUESTION)
+    silent = await engine.generate(asking(History(prompt), 30))
+    telling = await engine.generate(asking(History(prompt), 30, top_logprobs=1))
+    assert silent.text == telling.text
+
+
+async def test_more_log_probabilities_than_there_are_tokens_are_an_error(opened: Opened) -> None:
+    engine = opened("llama")
+    prompt = await engine.render(QUESTION)
+    most = engine.capabilities.top_logprobs
+    with pytest.raises(EngineError, match=f"{most + 1} top_logprobs asked for, it tells {most}"):
+        await engine.generate(asking(History(prompt), 3, top_logprobs=most + 1))
