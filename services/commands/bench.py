@@ -58,3 +58,25 @@ def stopping(
 
     result = run(problems=problems, seed=seed, at_once=at_once, server=server)
     print(json.dumps(result, indent=2) if json_ else as_table(result))
+
+
+@app.command("load")
+def load(
+    clients: Annotated[int, typer.Option(min=1, help="clients at the same time")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="how long they ask")] = 120,
+    leavers: Annotated[
+        float, typer.Option(min=0, max=1, help="share of them that disconnects at random moments")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="decides questions and moments")] = 1,
+    server: Annotated[
+        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
+    ] = False,
+) -> None:
+    """Many clients, half of which leave: answers, refusals, first bytes, and what is left over."""
+    from benchmarks.load import as_table, run
+
+    result = run(clients=clients, seconds=seconds, leavers=leavers, seed=seed, server=server)
+    print(json.dumps(result, indent=2) if json_ else as_table(result))
