@@ -4,12 +4,16 @@ AttsError
 ├── BadInput             somebody asked for what cannot be (HTTP 400, exit status 2)
 │   ├── UnknownModel     a model name that is not served (HTTP 404)
 │   ├── PolicyLacks      a policy that these two models cannot serve
+│   ├── UnknownRun       a run that is not, or no longer, known (HTTP 404)
+│   ├── KeyReused        an idempotency key that stands for another request (HTTP 422)
 │   └── PromptTooLong    the prompt leaves no room in a model's context
 ├── Overloaded           no room for more work now; nothing was started (HTTP 429)
 ├── EngineError          one request to one model failed
 │   ├── EngineUnavailable    the model cannot be reached or died; another replica may work
 │   ├── ContextFull          the chain with what is to come is longer than the model reads
 │   └── ScoreMissing         the model returned no usable log-probabilities
+├── StoreUnavailable     the store that the routers share does not answer (HTTP 503)
+├── RunCancelled         somebody cancelled the run by its id (HTTP 409)
 └── RunFailed            every candidate of a question failed (HTTP 503)
 """
 
@@ -48,6 +52,14 @@ class PolicyLacks(BadInput):
     """A policy needs what one of the two models does not have; the message says what."""
 
 
+class UnknownRun(BadInput):
+    """A run that was never here, is another key's, or has left the history."""
+
+
+class KeyReused(BadInput):
+    """An idempotency key was sent again with another request."""
+
+
 class PromptTooLong(BadInput):
     """The prompt leaves no room for an answer in a model's context."""
 
@@ -82,6 +94,14 @@ class ContextFull(EngineError):
 
 class ScoreMissing(EngineError):
     """The model gave no, too few or non-finite log-probabilities: no score, no guess."""
+
+
+class StoreUnavailable(AttsError):
+    """The store does not answer, or its database fails; the same request may succeed later."""
+
+
+class RunCancelled(AttsError):
+    """The run was cancelled by its id; whoever waits for its answer is told so."""
 
 
 class RunFailed(AttsError):

@@ -6,8 +6,12 @@ monotonic clock; `cost` is the engine's own account of the request, on the engin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from functools import cache
+from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import TypeAdapter
 
 from atts_core.acceptance import Decision
 from atts_core.types import Answer, EngineCost, Finish
@@ -227,3 +231,16 @@ Event: TypeAlias = (
 def as_json(event: Event) -> dict[str, Any]:
     """The event as a JSON object, its type under "event"."""
     return {"event": type(event).__name__, **asdict(event)}
+
+
+def from_json(kept: Mapping[str, Any]) -> Event:
+    """The event that `as_json` made this of, also after its way through JSON text."""
+    event: Event = _adapter(kept["event"]).validate_python(
+        {name: value for name, value in kept.items() if name != "event"}
+    )
+    return event
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter({known.__name__: known for known in get_args(Event)}[kind])

@@ -11,10 +11,10 @@ from ray.serve.config import RequestRouterConfig
 
 from atts_core.settings import validated
 from services.affinity import ChainAffinity
-from services.calibration_store import CalibrationStore
 from services.model_server import ModelServer
 from services.router import Router
 from services.settings import Settings
+from services.store_server import StoreServer
 
 Options = Mapping[str, Mapping[str, Any]]
 
@@ -29,9 +29,9 @@ DEPLOYMENTS: Mapping[str, Deployment] = {
     "Target": serve.deployment(
         ModelServer, name="Target", max_ongoing_requests=4096, request_router_config=BY_CHAIN
     ),
-    # One call a router at a time, and one that waits for the database blocks no other.
+    # A few calls a router at a time, and one that waits for the database blocks no other.
     "CalibrationStore": serve.deployment(
-        CalibrationStore, name="CalibrationStore", max_ongoing_requests=256
+        StoreServer, name="CalibrationStore", max_ongoing_requests=1024
     ),
     # The router refuses by itself, in OpenAI's shape, what is beyond `limits.max_running`.
     "Router": serve.deployment(Router, name="Router", max_ongoing_requests=4096),
@@ -49,7 +49,7 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     draft = _deployment("Draft", options).bind(settings.draft)
     target = _deployment("Target", options).bind(settings.target, judges=True)
     store = _deployment("CalibrationStore", options).bind(
-        settings.store, settings.store.windows * settings.calibration.window
+        settings.store, settings.store.windows * settings.calibration.window, settings.runs
     )
     application: Application = _deployment("Router", options).bind(settings, draft, target, store)
     return application

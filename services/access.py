@@ -18,6 +18,8 @@ from services.settings import ENVIRONMENT, AccessSettings, Key
 from services.wire import error_body
 
 OPEN_PATHS = {"/health"}
+OWNER = "atts.owner"
+"""Where a request's scope says whose it is."""
 
 
 def all_keys(settings: AccessSettings, environment: Mapping[str, str] = os.environ) -> list[Key]:
@@ -37,6 +39,12 @@ def new_key() -> str:
 
 def hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def owner_of(scope: Scope) -> str:
+    """What stands for the key of a request, "" where it needed none; no key can be told from it."""
+    owner: str = scope.get(OWNER, "")
+    return owner
 
 
 @dataclass
@@ -91,7 +99,8 @@ class Access:
             return
         use.open += 1
         try:
-            await self._app(scope, receive, send)
+            owner = hashed(f"owner:{use.key.sha256}")
+            await self._app({**scope, OWNER: owner}, receive, send)
         finally:
             use.open -= 1
 

@@ -30,11 +30,11 @@ class CalibrationStore:
     """
 
     def __init__(self, settings: StoreSettings, keep: int) -> None:
-        self._database = opened(settings)
+        self.database = opened(settings)
         self._keep = keep
         # SQLite has one writer at a time: a second thread could only wait for it.
-        threads = 4 if self._database.engine.dialect.name == "postgresql" else 1
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calibration-store")
+        threads = 4 if self.database.engine.dialect.name == "postgresql" else 1
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="calibration-store")
         self._unpruned: dict[PairKey, int] = {}
 
     async def exchange(self, batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
@@ -43,14 +43,14 @@ class CalibrationStore:
         Repeating a call does no harm. Raises `AttsError` where the database fails.
         """
         loop = asyncio.get_running_loop()
-        got = await loop.run_in_executor(self._threads, self._exchange, batch, origin, cursor)
+        got = await loop.run_in_executor(self.threads, self._exchange, batch, origin, cursor)
         self._schedule_pruning(batch.pair, len(batch.records))
         return got
 
     def _exchange(self, batch: Batch, origin: str, cursor: Cursor | None) -> Exchange:
-        with self._database.transaction() as connection:
-            got = exchange(connection, self._database.id, batch, origin, cursor, self._keep)
-        return replace(got, database=self._database.shown, durable=self._database.durable)
+        with self.database.transaction() as connection:
+            got = exchange(connection, self.database.id, batch, origin, cursor, self._keep)
+        return replace(got, database=self.database.shown, durable=self.database.durable)
 
     def _schedule_pruning(self, pair: PairKey, new: int) -> None:
         """Behind the exchange, not in it; the first time at once, as `keep` may be new."""
@@ -58,16 +58,16 @@ class CalibrationStore:
         self._unpruned[pair] = unpruned
         if unpruned >= PRUNE_EVERY:
             self._unpruned[pair] = 0
-            self._threads.submit(self._prune, pair).add_done_callback(_complain)
+            self.threads.submit(self._prune, pair).add_done_callback(_complain)
 
     def _prune(self, pair: PairKey) -> None:
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             scores.prune(connection, pair, self._keep)
 
     def close(self) -> None:
         """Finish what is under way and release the database."""
-        self._threads.shutdown()
-        self._database.close()
+        self.threads.shutdown()
+        self.database.close()
 
 
 def opened(settings: StoreSettings) -> Database:

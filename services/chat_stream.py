@@ -23,11 +23,12 @@ class ChatStream:
     that OpenAI's clients read past: no choices, the event under `atts`.
     """
 
-    run_id: str
     model: str
     n: int
     every: bool
     include_usage: bool
+    run_id: str = ""
+    """Known once the run has been found or begun, before its first event."""
     leader: Leader = field(default_factory=Leader)
 
     def event(self, event: Event) -> list[Chunk]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Any
 
 from atts_core.acceptance import Gate
 from atts_core.calibration.keys import Batch
-from atts_core.errors import AttsError
+from services.contact import Contact
 from services.settings import StoreSettings
 from services.store.exchange import Cursor, Exchange
 
@@ -35,9 +33,13 @@ class Courier:
         self._call = call
         self._settings = settings
         self._cursor: Cursor | None = None
-        self._last: float | None = None
-        self._failure: str | None = None
-        self._failures = 0
+        self._contact = Contact(
+            "calibration store",
+            "deciding with what is here",
+            refresh=settings.refresh_seconds,
+            longest=settings.backoff_seconds,
+            timeout=settings.timeout_seconds,
+        )
         self._database: str | None = None
         self._durable = False
         self._dropped = 0
@@ -60,28 +62,12 @@ class Courier:
 
     async def _repeat(self) -> None:
         while True:
-            await asyncio.sleep(self._pause())
+            await asyncio.sleep(self._contact.pause())
             await self._attempt()
 
-    def _pause(self) -> float:
-        """Seconds until the next exchange; after failures longer and longer, and never in step
-        with the other routers."""
-        refresh = self._settings.refresh_seconds
-        if not self._failures:
-            return refresh
-        longest = max(refresh, self._settings.backoff_seconds)
-        return min(longest, refresh * 2.0 ** min(self._failures, 20)) * random.uniform(0.5, 1)
-
     async def _attempt(self, within: float | None = None) -> None:
-        try:
-            async with asyncio.timeout(within):
-                await self.exchange()
-        except TimeoutError:
-            self._failed(f"no answer within {self._settings.timeout_seconds:g} s")
-        except AttsError as error:
-            self._failed(str(error))
-        except Exception as error:  # the store is another process: anything may come back
-            self._failed(f"{type(error).__name__}: {error}")
+        if not await self._contact.attempt(self.exchange, within):
+            self._tell_losses()
 
     async def exchange(self) -> None:
         """Hand over what is new here and take in what is new there, until both sides are even.
@@ -100,7 +86,8 @@ class Courier:
             gate.committed(got.committed)
             await self._merge(got.batch)
             self._cursor = got.cursor
-            self._succeeded(got)
+            self._contact.succeeded()
+            self._database, self._durable = got.database, got.durable
             more = got.more or len(batch.records) == UPLOAD
 
     async def _merge(self, batch: Batch) -> None:
@@ -108,20 +95,7 @@ class Courier:
             self._gate.merge(Batch(batch.pair, batch.records[begin : begin + SLICE]))
             await asyncio.sleep(0)
 
-    def _succeeded(self, got: Exchange) -> None:
-        if self._failure is not None:
-            log.warning("the calibration store is back")
-        self._failure, self._failures = None, 0
-        self._last = monotonic()
-        self._database, self._durable = got.database, got.durable
-
-    def _failed(self, reason: str) -> None:
-        if self._failure is None:
-            log.warning(
-                "no exchange with the calibration store (%s); deciding with what is here", reason
-            )
-        self._failure = reason
-        self._failures += 1
+    def _tell_losses(self) -> None:
         if self._gate.dropped > self._dropped:
             self._dropped = self._gate.dropped
             log.error(
@@ -133,8 +107,8 @@ class Courier:
     def state(self) -> dict[str, Any]:
         """For responses: the age of the last exchange (seconds), and why the newest one failed."""
         return {
-            "snapshot_age_seconds": None if self._last is None else monotonic() - self._last,
-            "store_error": self._failure,
+            "snapshot_age_seconds": self._contact.age,
+            "store_error": self._contact.failure,
         }
 
     def report(self) -> dict[str, Any]:

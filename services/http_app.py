@@ -20,7 +20,10 @@ from services.calibration_routes import calibration_routes
 from services.chat_stream import ChatStream
 from services.disconnect import unless_disconnected
 from services.http_errors import add_error_handlers
-from services.service import Outcome, Service, new_run_id
+from services.run_routes import KEY_HEADER, RUN_HEADER, asked_by, run_routes
+from services.runs.live import LiveRun
+from services.runs.registry import Runs
+from services.service import Outcome, Service
 from services.settings import Settings
 from services.streaming import first_of, resumed, stream
 from services.wire import ChatRequest, model_names, policy_of
@@ -33,6 +36,7 @@ class Backend(Protocol):
 
     settings: Settings
     service: Service
+    runs: Runs
 
     def calibration(self) -> dict[str, Any]: ...
     def store(self) -> dict[str, Any]: ...
@@ -52,6 +56,7 @@ def create_app(backend: Backend) -> FastAPI:
     add_middlewares(app, backend.settings)
     add_error_handlers(app)
     app.include_router(calibration_routes(backend))
+    app.include_router(run_routes(backend))
     served = backend.settings.served_model
     began = int(time.time())
 
@@ -91,19 +96,26 @@ def create_app(backend: Backend) -> FastAPI:
         body.refuse_unsupported()
         method = body.method(backend.settings)
         messages = body.conversation()
-        run_id = new_run_id()
+        n = body.n or 1
+        asked = asked_by(request, body)
+        chat = ChatStream(
+            body.model,
+            n=n,
+            every=body.atts is not None and body.atts.events,
+            include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        )
+        run: LiveRun
 
         async def answer(emit: Callable[[Event], None]) -> Outcome:
-            return await backend.service.answer(messages, method, run_id=run_id, emit=emit)
+            nonlocal run
+            run = await backend.runs.open(asked, body.model, method, messages, completion)
+            chat.run_id = run.identity.id
+            return await run.join(emit)
+
+        def completion(outcome: Outcome) -> dict[str, Any]:
+            return reply.completion(outcome, body.model, backend.calibration(), n=n)
 
         if body.stream:
-            chat = ChatStream(
-                run_id,
-                body.model,
-                n=body.n or 1,
-                every=body.atts is not None and body.atts.events,
-                include_usage=body.stream_options is not None and body.stream_options.include_usage,
-            )
             chunks = stream(
                 answer,
                 event=chat.event,
@@ -112,9 +124,14 @@ def create_app(backend: Backend) -> FastAPI:
             # The run has started when its first chunk is there: what fails before that (a prompt
             # too long, no room) still gets a status of its own.
             first = await unless_disconnected(request, first_of(chunks))
-            return StreamingResponse(resumed(first, chunks), media_type="text/event-stream")
-        outcome = await unless_disconnected(request, answer(lambda event: None))
-        return reply.completion(outcome, body.model, backend.calibration(), n=body.n or 1)
+            return StreamingResponse(
+                resumed(first, chunks),
+                media_type="text/event-stream",
+                headers={RUN_HEADER: run.identity.id},
+            )
+        await unless_disconnected(request, answer(lambda event: None))
+        assert run.ending is not None, "it has been joined to its end"
+        return JSONResponse(run.ending.reply, headers={RUN_HEADER: run.identity.id})
 
     return app
 
@@ -128,8 +145,8 @@ def add_middlewares(app: FastAPI, settings: Settings) -> None:
             CORSMiddleware,
             allow_origins=settings.access.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-request-id", "idempotency-key"],
-            expose_headers=["x-request-id"],
+            allow_headers=["authorization", "content-type", "x-request-id", KEY_HEADER],
+            expose_headers=["x-request-id", RUN_HEADER],
         )
 
 

@@ -14,14 +14,27 @@ from atts_core.errors import (
     AttsError,
     BadInput,
     EngineError,
+    KeyReused,
     Overloaded,
     PolicyLacks,
+    RunCancelled,
     RunFailed,
+    StoreUnavailable,
     UnknownModel,
+    UnknownRun,
 )
 from atts_core.settings import bad_input
 from services.disconnect import ClientGone
 from services.wire import ChatRequest, error_body
+
+
+class Relayed(AttsError):
+    """A run that failed at another router, with the status and the body it failed with there."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(body["error"]["message"])
+        self.status = status
+        self.body = body
 
 
 def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -32,6 +45,19 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
                 error.message, "invalid_request_error", param="model", code="model_not_found"
             )
             return 404, body, {}
+        case UnknownRun():
+            body = error_body(
+                error.message, "invalid_request_error", param="id", code="run_not_found"
+            )
+            return 404, body, {}
+        case KeyReused():
+            body = error_body(
+                error.message,
+                "invalid_request_error",
+                param=error.field,
+                code="idempotency_key_reused",
+            )
+            return 422, body, {}
         case BadInput():
             code = "policy_unavailable" if isinstance(error, PolicyLacks) else "invalid_value"
             body = error_body(error.message, "invalid_request_error", param=error.field, code=code)
@@ -39,6 +65,15 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
         case Overloaded():
             body = error_body(error.message, "rate_limit_error", code="overloaded")
             return 429, body, {"Retry-After": str(max(1, round(error.retry_after)))}
+        case RunCancelled():
+            # OpenAI's clients repeat a 409 unless told not to: it would start the run anew.
+            body = error_body(str(error), "invalid_request_error", code="run_cancelled")
+            return 409, body, {"x-should-retry": "false"}
+        case StoreUnavailable():
+            body = error_body(str(error), "server_error", code="store_unavailable")
+            return 503, body, {"Retry-After": "1"}
+        case Relayed():
+            return error.status, error.body, {"Retry-After": "1"} if error.status == 503 else {}
         case RunFailed() | EngineError():
             body = error_body(str(error), "server_error", code="engines_failed")
             return 503, body, {"Retry-After": "1"}
@@ -77,7 +112,10 @@ def _complaint(error: RequestValidationError) -> BadInput:
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
         return BadInput(f"the body is no valid JSON: {reason} at position {first['loc'][-1]}")
-    path = first["loc"][1:]
+    where, *path = first["loc"]
+    if where in ("query", "path"):
+        name = str(path[0])
+        return BadInput(f"{name}: found {first['input']!r}; {first['msg']}", field=name)
     if not path:
         return BadInput(f"the body must be a JSON object: {first['msg'].lower()}")
     return bad_input({**first, "loc": path}, ChatRequest)

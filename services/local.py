@@ -11,6 +11,8 @@ from services.engines import loading
 from services.mathematics import mathematics
 from services.pair import pair_of
 from services.recorder import recording
+from services.runs.archive import RunArchive
+from services.runs.registry import Runs
 from services.service import Service
 from services.settings import Settings
 
@@ -32,11 +34,14 @@ async def local_backend(settings: Settings) -> AsyncIterator[LocalBackend]:
 
 
 class LocalBackend:
-    """What the HTTP routes need, from one process."""
+    """What the HTTP routes need, from one process; runs are shared through `archive`, if any."""
 
-    def __init__(self, settings: Settings, service: Service) -> None:
+    def __init__(
+        self, settings: Settings, service: Service, archive: RunArchive | None = None
+    ) -> None:
         self.settings = settings
         self.service = service
+        self.runs = Runs(service, settings, archive)
 
     def calibration(self) -> dict[str, Any]:
         return {}
@@ -50,4 +55,5 @@ class LocalBackend:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        yield
+        async with self.runs.running():
+            yield

@@ -19,7 +19,8 @@ from services.mathematics import mathematics
 from services.pair import pair_of
 from services.recorder import recording
 from services.remote_engine import RemoteEngine
-from services.remote_store import remote_store
+from services.remote_store import RemoteArchive, remote_store
+from services.runs.registry import Runs
 from services.service import Service
 from services.settings import Settings
 
@@ -29,6 +30,7 @@ class Router:
     """Answers over HTTP with the two pools and the store behind its handles."""
 
     service: Service
+    runs: Runs
     _courier: Courier
     _draft: RemoteEngine
     _target: RemoteEngine
@@ -81,7 +83,9 @@ class Router:
                 self.service = Service(
                     self._draft, self._target, gate, settings.limits, recorder, compare
                 )
-                yield
+                self.runs = Runs(self.service, settings, RemoteArchive(store))
+                async with self.runs.running():
+                    yield
 
 
 async def _status(engine: RemoteEngine) -> dict[str, Any]:

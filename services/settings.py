@@ -43,6 +43,33 @@ class StoreSettings(Strict):
     )
 
 
+class RunSettings(Strict):
+    """What is kept of runs: never prompts; what the models wrote, unless `history` is off."""
+
+    history: bool = Field(
+        True,
+        description="whether the store keeps what runs did and answered, for "
+        "`GET /v1/atts/runs/ID` and for idempotency keys at other routers; false: it knows of a "
+        "run how it stands, and nothing that a model wrote",
+    )
+    max_runs: int = Field(
+        1000, ge=1, le=1_000_000, description="runs kept at most; the oldest leave"
+    )
+    max_age_seconds: float = Field(
+        86_400.0, gt=0, description="seconds that a run is kept at most after its start"
+    )
+    max_bytes: int = Field(
+        256_000_000, ge=1_000_000, description="bytes of all kept runs at most; the oldest leave"
+    )
+    refresh_seconds: float = Field(
+        0.25,
+        gt=0,
+        le=10,
+        description="pause between two exchanges of a router that has runs under way; a cancel "
+        "that arrives at another router waits as long",
+    )
+
+
 ENVIRONMENT = "ATTS_API_KEYS"
 """Keys in plain text, separated by commas; for those who keep secrets in the environment."""
 
@@ -127,6 +154,7 @@ class Settings(Strict):
     access: AccessSettings = Field(default_factory=AccessSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     comparison: ComparisonSettings = Field(default_factory=ComparisonSettings)
+    runs: RunSettings = Field(default_factory=RunSettings)
     record: Path | None = Field(
         None, description="folder in which each router keeps its runs as a trace; None: nowhere"
     )

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
 
 from atts_core.calibration.keys import PairKey, Record
-from atts_core.errors import BadInput
+from services.store.dialect import insert_into
 from services.store.schema import origins, pairs, scores
 
 FORGOTTEN_AFTER = 30 * 24 * 3600
@@ -52,7 +51,7 @@ def lock(connection: Connection, pair: PairKey) -> Place:
         key = {"draft": pair.draft, "target": pair.target}
         key |= {"template": pair.template, "score": pair.score}
         connection.execute(
-            _insert(connection, pairs).values(arrived=0, **key).on_conflict_do_nothing()
+            insert_into(connection, pairs).values(arrived=0, **key).on_conflict_do_nothing()
         )
         row = connection.execute(touch).one()
     return Place(*row)
@@ -69,7 +68,7 @@ def committed(connection: Connection, pair_id: int, origin: str) -> int:
 def commit(connection: Connection, pair_id: int, origin: str, sequence: int) -> None:
     """From now on the origin's scores up to `sequence` are in."""
     row = {"committed": sequence, "heard": int(time.time())}
-    statement = _insert(connection, origins).values(pair_id=pair_id, origin=origin, **row)
+    statement = insert_into(connection, origins).values(pair_id=pair_id, origin=origin, **row)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["pair_id", "origin"], set_=row)
     )
@@ -202,14 +201,3 @@ def _is(pair: PairKey) -> Any:
         pairs.c.template == pair.template,
         pairs.c.score == pair.score,
     )
-
-
-def _insert(connection: Connection, table: Table) -> Any:
-    """An insert that can say what to do on a conflict: each database has its own."""
-    match connection.dialect.name:
-        case "sqlite":
-            return sqlite.insert(table)
-        case "postgresql":
-            return postgresql.insert(table)
-        case name:
-            raise BadInput(f"store.url: {name} is not supported", field="store.url")

@@ -18,6 +18,7 @@ from atts_core.settings import validated
 from services.http_app import create_app
 from services.local import LocalBackend
 from services.pair import pair_of
+from services.runs.archive import RunArchive
 from services.service import Service
 from services.settings import Settings
 from tests.services.postgres import postgres_server
@@ -30,13 +31,15 @@ def backend(
     draft: Callable[..., Any] = lambda seen, request: ANSWER,
     target: Callable[..., Any] = lambda seen, request: ANSWER,
     rates: Callable[[str], float] = lambda text: 1.0,
+    *,
+    archive: RunArchive | None = None,
     **settings: Any,
 ) -> LocalBackend:
     """A service over scripted engines; `settings` are fields of `Settings`."""
     engines = (ScriptedEngine(draft, name="draft"), ScriptedEngine(target, rates, name="target"))
     wanted = validated(Settings, MODELS | settings)
     gate = Gate(pair_of(*engines), wanted.calibration)
-    return LocalBackend(wanted, Service(*engines, gate, wanted.limits))
+    return LocalBackend(wanted, Service(*engines, gate, wanted.limits), archive)
 
 
 def client(backend: LocalBackend) -> httpx.AsyncClient:

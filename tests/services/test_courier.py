@@ -177,7 +177,7 @@ async def test_a_reset_is_followed_and_old_scores_do_not_come_back(
     await courier.exchange()
     await others.exchange()
     assert size(other) == 10
-    with line.store._database.transaction() as connection:
+    with line.store.database.transaction() as connection:
         scores.reset(connection, PAIR)
     decide(router, 5)
     with caplog.at_level(logging.WARNING):
