@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from services.contact import Contact
@@ -41,20 +41,20 @@ class Carrier:
         self._runs: dict[str, LiveRun] = {}
         self._there: dict[str, int] = {}
         """How many of a run's events the archive has."""
-        self._any = asyncio.Event()
+        self._new = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
     def add(self, run: LiveRun) -> None:
-        self._runs[run.identity.id] = run
-        self._there[run.identity.id] = 0
-        self._any.set()
+        """Carry it from now on: at once, so that other routers soon know of it."""
+        if run.identity.id not in self._runs:
+            self._runs[run.identity.id] = run
+            self._there[run.identity.id] = 0
+            self._new.set()
 
     def drop(self, run: LiveRun) -> None:
         """Carry it no further."""
         self._runs.pop(run.identity.id, None)
         self._there.pop(run.identity.id, None)
-        if not self._runs:
-            self._any.clear()
 
     def carries(self, run: LiveRun) -> bool:
         """Whether the archive does not have all of it."""
@@ -73,9 +73,16 @@ class Carrier:
 
     async def _repeat(self) -> None:
         while True:
-            await self._any.wait()
+            if not self._runs:
+                await self._new.wait()
+            elif self.contact.failure is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.contact.pause()):
+                        await self._new.wait()
+            else:
+                await asyncio.sleep(self.contact.pause())
+            self._new.clear()
             await self.attempt()
-            await asyncio.sleep(self.contact.pause())
 
     async def attempt(self, within: float | None = None) -> bool:
         """Whether an exchange succeeded, `within` so many seconds where that is given."""
@@ -109,9 +116,9 @@ class Carrier:
                 yield batch
 
     def _upload(self, run: LiveRun, room: int) -> Upload | None:
-        """What goes up of a run; nothing of one that was refused before it began."""
+        """What goes up of a run, if it is carried still."""
         run_id, ending = run.identity.id, run.ending
-        if run_id not in self._runs or not (run.events or run.claimed):
+        if run_id not in self._runs:
             return None
         if not self._history:
             return Upload(run.identity, 0, (), ending and replace(ending, reply=None))

@@ -35,7 +35,7 @@ class LiveRun:
     """Begins with the first client that joins; ends, at the latest, when the last one leaves.
 
     `left` is awaited when the last client has left a run that goes on, and decides whether to
-    give it up. `ended` is called once, when the run has ended.
+    give it up. `began` is called with the run's first event, `ended` when the run has ended.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class LiveRun:
         source: Source,
         *,
         left: Callable[[LiveRun], Awaitable[None]],
+        began: Callable[[LiveRun], None] = lambda run: None,
         ended: Callable[[LiveRun], None],
         claimed: bool = False,
     ) -> None:
@@ -60,6 +61,7 @@ class LiveRun:
         """A client at another router waits for it."""
         self._source = source
         self._left = left
+        self._began = began
         self._ended = ended
         self._followers: list[Emit] = []
         self._task: asyncio.Task[Outcome] | None = None
@@ -127,6 +129,8 @@ class LiveRun:
     def _happened(self, event: Event) -> None:
         self.events.append(event)
         self.size += EVENT_BYTES + len(getattr(event, "text", ""))
+        if len(self.events) == 1:
+            self._began(self)
         for emit in self._followers:
             emit(event)
 

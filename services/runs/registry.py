@@ -33,8 +33,10 @@ CLAIM_SECONDS = 1.0
 """How long a request waits for the archive to say what its idempotency key stands for."""
 LEAVE_SECONDS = 0.5
 """How long a run goes on that nobody here waits for, until the archive says who does elsewhere."""
-CANCEL_SECONDS, CANCEL_POLL = 5.0, 0.05
-"""How long a cancel waits for the end of a run at another router, and how often it looks."""
+CANCEL_SECONDS = 5.0
+"""How long a cancel waits for the end of a run at another router."""
+POLL = 0.05
+"""Pause between two looks for what is about to happen at another router."""
 LONGEST_PAUSE = 5.0
 """Seconds between two exchanges that fail, at most."""
 
@@ -171,11 +173,22 @@ class Runs:
         )
 
     def _begin(self, identity: Identity, source: Source, *, claimed: bool = False) -> LiveRun:
-        run = LiveRun(identity, source, left=self._left, ended=self._ended, claimed=claimed)
+        run = LiveRun(
+            identity,
+            source,
+            left=self._left,
+            began=self._carry,
+            ended=self._ended,
+            claimed=claimed,
+        )
         self._here[identity.id] = run
+        if claimed:
+            self._carry(run)
+        return run
+
+    def _carry(self, run: LiveRun) -> None:
         if self._carrier is not None:
             self._carrier.add(run)
-        return run
 
     def _follow(self, identity: Identity, archive: RunArchive) -> LiveRun:
         source = following(
@@ -275,17 +288,19 @@ class Runs:
         page = await self._elsewhere(run_id, lambda: archive.cancel(run_id, owner))
         until = asyncio.get_running_loop().time() + CANCEL_SECONDS
         while page.ending is None and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(CANCEL_POLL)
+            await asyncio.sleep(POLL)
             page = await self.read(run_id, owner, 0, 0)
         return page
 
     async def _elsewhere(self, run_id: str, call: Callable[[], Awaitable[Page | None]]) -> Page:
-        """What the archive says of the run; asked twice, as its router may just have begun it."""
+        """What the archive says of the run; asked for a while, as it may just have begun."""
         if _possible(run_id):
             page = await reached(call(), self._within)
-            if page is None:
-                await asyncio.sleep(2 * self._settings.refresh_seconds)
+            tries = 2 * self._settings.refresh_seconds / POLL
+            while page is None and tries > 0:
+                await asyncio.sleep(POLL)
                 page = await reached(call(), self._within)
+                tries -= 1
             if page is not None:
                 return page
         raise unknown(run_id)

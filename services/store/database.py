@@ -134,6 +134,9 @@ def _engine(url: URL, shown: str) -> Engine:
     else:
         assert url.database is not None
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        # What models wrote is in it: a new file is for its owner's eyes only (SQLite gives the
+        # files beside it the same mode).
+        Path(url.database).touch(mode=0o600)
         engine = create_engine(url, connect_args={"timeout": 10}, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_immediate)

@@ -1,0 +1,166 @@
+"""Runs by their id through Ray Serve, with two router replicas: any of them tells and cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from benchmarks.server import running_server
+from models.arithmetic.problems import held_out
+from services import serve_config
+
+pytestmark = pytest.mark.serve
+
+PATH = "/v1/chat/completions"
+ROUTERS = 2
+
+
+@pytest.fixture(scope="module")
+def two_routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The shipped configuration with `ROUTERS` routers."""
+    config = yaml.safe_load(serve_config.LOCAL.read_text())
+    for deployment in config["applications"][0]["deployments"]:
+        if deployment["name"] == "Router":
+            deployment["num_replicas"] = ROUTERS
+    path = tmp_path_factory.mktemp("config") / "two.yaml"
+    path.write_text(yaml.safe_dump(config))
+    with running_server(None, "--config", str(path)) as url:
+        yield url
+
+
+@pytest.fixture
+async def http(two_routers: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=two_routers, timeout=120) as client:
+        yield client
+
+
+def body(candidates: int = 16, **fields: Any) -> dict[str, Any]:
+    """A long question, whose candidates nothing stops early."""
+    question = next(iter(held_out(1, seed=9))).question
+    atts = {"candidates": candidates, "seed": 1, "consensus": False}
+    asked = {"model": "atts", "messages": [{"role": "user", "content": question}], "atts": atts}
+    return asked | fields
+
+
+async def requests_in_engines(http: httpx.AsyncClient) -> int:
+    ready = (await http.get("/ready")).json()
+    return sum(ready[p]["running"] + ready[p]["waiting"] for p in ("draft", "target"))
+
+
+async def routers_that_answer(http: httpx.AsyncClient, enough: int) -> set[str]:
+    """Routers by name, asked until so many have answered: Serve's proxy chooses by chance."""
+    seen: set[str] = set()
+    async with asyncio.timeout(60):
+        while len(seen) < enough:
+            seen.add((await http.get("/v1/atts/calibration")).json()["router"])
+    return seen
+
+
+class Streaming:
+    """A streamed request, whose run is known with its first chunk."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, headers: dict[str, str] | None = None, candidates: int = 16
+    ) -> None:
+        self.lines: list[str] = []
+        self.run_id: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(
+            self._read(http, headers or {}, body(candidates, stream=True))
+        )
+
+    async def _read(
+        self, http: httpx.AsyncClient, headers: dict[str, str], asked: dict[str, Any]
+    ) -> None:
+        async with http.stream("POST", PATH, json=asked, headers=headers) as response:
+            if response.status_code != 200:
+                self.run_id.set_exception(AssertionError(await response.aread()))
+                return
+            self.run_id.set_result(response.headers["x-atts-run"])
+            async for line in response.aiter_lines():
+                if line:
+                    self.lines.append(line)
+
+    async def whole(self) -> list[str]:
+        await self.task
+        return self.lines
+
+
+async def test_a_cancel_at_any_router_idles_the_engines(http: httpx.AsyncClient) -> None:
+    """Within a second on a quiet machine: `-s` prints the times. Here far sooner than the run's
+    own end, which takes many times as long."""
+    await routers_that_answer(http, ROUTERS)
+    for _ in range(6):  # with two routers, some of these reach the one that runs nothing
+        stream = Streaming(http, candidates=64)
+        run_id = await stream.run_id
+        while not await requests_in_engines(http):
+            await asyncio.sleep(0.01)
+        began = monotonic()
+        cancelling = asyncio.create_task(http.post(f"/v1/atts/runs/{run_id}/cancel"))
+        async with asyncio.timeout(5):
+            while await requests_in_engines(http):
+                await asyncio.sleep(0.02)
+        print(f"engines idle {monotonic() - began:.3f} s after the cancel was sent")
+        cancelled = await cancelling
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+        last = json.loads((await stream.whole())[-1].removeprefix("data: "))
+        assert last["error"]["code"] == "run_cancelled"
+
+
+async def test_a_plain_request_that_is_cancelled_gets_an_error_of_its_own(
+    http: httpx.AsyncClient,
+) -> None:
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    plain = asyncio.create_task(http.post(PATH, json=body(stream=True), headers=key))
+    # A client that sends the same again learns the run's id without waiting for its end.
+    joined = Streaming(http, key)
+    await http.post(f"/v1/atts/runs/{await joined.run_id}/cancel")
+    assert "run_cancelled" in (await plain).text
+    assert "run_cancelled" in (await joined.whole())[-1]
+    again = await http.post(PATH, json=body(stream=True), headers=key)
+    assert "run_cancelled" in again.text
+
+
+async def test_a_run_is_told_by_every_router_while_it_runs_and_afterwards(
+    http: httpx.AsyncClient,
+) -> None:
+    stream = Streaming(http)
+    path = f"/v1/atts/runs/{await stream.run_id}"
+    events: list[Any] = []
+    pages = 0
+    while True:
+        page = (await http.get(f"{path}?after={len(events)}")).json()
+        events += page["events"]
+        pages += 1
+        assert page["next"] == len(events)
+        if page["status"] != "running" and not page["more"]:
+            break
+        await asyncio.sleep(0.05)
+    assert (await stream.whole())[-1] == "data: [DONE]"
+    assert pages > 3
+    for _ in range(8):
+        while (whole := (await http.get(f"{path}?limit=10000")).json())["status"] == "running":
+            await asyncio.sleep(0.05)  # a router that does not run it is a little behind
+        assert whole["events"] == events
+    assert [events[at]["event"] for at in (0, -1)] == ["RunStarted", "AnswerReady"]
+    finished = [e for e in events if e["event"] == "CandidateFinished"]
+    assert len(finished) == 16
+
+
+async def test_a_request_sent_again_and_again_is_one_run_at_all_routers(
+    http: httpx.AsyncClient,
+) -> None:
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    replies = await asyncio.gather(*(http.post(PATH, json=body(), headers=key) for _ in range(8)))
+    replies += [await http.post(PATH, json=body(), headers=key) for _ in range(8)]
+    assert {response.status_code for response in replies} == {200}
+    assert len({response.content for response in replies}) == 1
+    other = [await http.post(PATH, json=body(n=2), headers=key) for _ in range(4)]
+    assert {response.status_code for response in other} == {422}
