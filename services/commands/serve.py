@@ -82,7 +82,7 @@ def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str 
 
     own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     ray.init(
-        address=address,
+        address=address or "local",  # None would join a cluster that happens to run here
         logging_level=logging.ERROR,
         log_to_driver=False,
         **(own if address is None else {}),
