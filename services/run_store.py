@@ -61,7 +61,7 @@ class RunStore:
         def act(connection: Connection, now: float) -> Claim:
             age = self._settings.max_age_seconds
             claim = runs.claim(connection, router, identity, age, now)
-            if claim.run_id != identity.id:
+            if claim.run_id != identity.id and claim.fingerprint == identity.fingerprint:
                 # In the same act: the run is not given up between the claim and the first read.
                 runs.follow(connection, claim.run_id, router, now)
             return claim

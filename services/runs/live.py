@@ -100,6 +100,11 @@ class LiveRun:
         self.abandoned = True
         self._stop()
 
+    def withdraw(self) -> None:
+        """End the run before it has begun; nobody has joined it."""
+        self.abandoned = True
+        self._end(Ending("cancelled", time.time(), released=True))
+
     async def over(self) -> None:
         """Returns when nothing of the run runs any more."""
         if self._task is not None:

@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakValueDictionary
 
-from atts_core.errors import KeyReused, StoreUnavailable, UnknownRun
+from atts_core.errors import UnknownRun
 from atts_core.events import as_json
 from atts_core.randomness import fresh_seed
 from atts_core.settings import Method
@@ -20,7 +19,7 @@ from atts_core.types import Message
 from services.contact import Contact
 from services.runs.archive import Identity, Page, RunArchive, reached
 from services.runs.carrier import Carrier
-from services.runs.following import following
+from services.runs.keys import Keys, Shared
 from services.runs.live import Emit, Finished, LiveRun, Source
 from services.service import Outcome, Service, new_run_id
 from services.settings import Settings
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 
 RUNS_HERE, BYTES_HERE = 256, 64_000_000
 """What a router holds at most of runs that have ended and that the archive does not have."""
-CLAIM_SECONDS = 1.0
-"""How long a request waits for the archive to say what its idempotency key stands for."""
 LEAVE_SECONDS = 0.5
 """How long a run goes on that nobody here waits for, until the archive says who does elsewhere."""
 CANCEL_SECONDS = 5.0
@@ -65,9 +62,8 @@ class Runs:
         self._archive = archive
         self._router = uuid.uuid4().hex
         self._here: dict[str, LiveRun] = {}
-        self._keyed: dict[tuple[str, str], LiveRun] = {}
-        self._claiming: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._carrier = None if archive is None else self._carried_to(archive)
+        self._keys = Keys(self._begin, self._here, self._shared())
 
     def _carried_to(self, archive: RunArchive) -> Carrier:
         contact = Contact(
@@ -78,6 +74,13 @@ class Runs:
             timeout=self._within,
         )
         return Carrier(archive, self._router, contact, self._kept, history=self._settings.history)
+
+    def _shared(self) -> Shared | None:
+        """Without history the other routers have nothing to answer a repeated request with."""
+        if self._archive is None or self._carrier is None or not self._settings.history:
+            return None
+        pause = self._settings.refresh_seconds
+        return Shared(self._archive, self._carrier, self._router, pause, self._within)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -95,13 +98,11 @@ class Runs:
                 await self._end_all()
 
     async def _end_all(self) -> None:
-        going_on = [run for run in self._all() if run.ending is None]
+        everything = {*self._here.values(), *self._keys.runs()}
+        going_on = [run for run in everything if run.ending is None]
         for run in going_on:
             run.abandon()
         await asyncio.gather(*(run.over() for run in going_on))
-
-    def _all(self) -> set[LiveRun]:
-        return {*self._here.values(), *self._keyed.values()}
 
     # ------------------------------------------------------------------------------- asking
 
@@ -135,44 +136,10 @@ class Runs:
             return Finished(outcome, shape(outcome))
 
         if asked.key is None:
-            return self._begin(identity, source)
-        place = asked.owner, asked.key
-        one_at_a_time = self._claiming.setdefault(place, asyncio.Lock())
-        async with one_at_a_time:
-            run = self._keyed.get(place)
-            if run is None or run.abandoned:
-                run = self._keyed[place] = await self._claim(identity, source)
-        if run.identity.fingerprint != asked.fingerprint:
-            raise KeyReused(
-                f"Idempotency-Key: {asked.key!r} was sent before with another request; a repeated "
-                "request must have the same body, a new one a new key",
-                field="Idempotency-Key",
-            )
-        return run
+            return self._begin(identity, source, claimed=False)
+        return await self._keys.run(identity, source)
 
-    async def _claim(self, identity: Identity, source: Source) -> LiveRun:
-        archive, carrier = self._archive, self._carrier
-        if archive is None or carrier is None or not self._settings.history:
-            return self._begin(identity, source)
-        before = [run for run in self._here.values() if _same_key(run.identity, identity)]
-        if before:
-            # They have released the key, but the archive may not know that yet.
-            await asyncio.gather(*(run.over() for run in before))
-            await carrier.attempt(CLAIM_SECONDS)
-        if carrier.contact.failure is not None:
-            return self._begin(identity, source)
-        try:
-            claim = await reached(archive.claim(self._router, identity), CLAIM_SECONDS)
-        except StoreUnavailable as error:
-            log.warning("an idempotency key holds at this router only: %s", error)
-            return self._begin(identity, source)
-        if claim.run_id == identity.id:
-            return self._begin(identity, source, claimed=True)
-        return self._follow(
-            replace(identity, id=claim.run_id, fingerprint=claim.fingerprint), archive
-        )
-
-    def _begin(self, identity: Identity, source: Source, *, claimed: bool = False) -> LiveRun:
+    def _begin(self, identity: Identity, source: Source, *, claimed: bool) -> LiveRun:
         run = LiveRun(
             identity,
             source,
@@ -190,17 +157,6 @@ class Runs:
         if self._carrier is not None:
             self._carrier.add(run)
 
-    def _follow(self, identity: Identity, archive: RunArchive) -> LiveRun:
-        source = following(
-            archive,
-            identity.id,
-            identity.owner,
-            self._router,
-            pause=self._settings.refresh_seconds,
-            within=self._within,
-        )
-        return LiveRun(identity, source, left=self._give_up, ended=self._release)
-
     # ------------------------------------------------------------------- what becomes of runs
 
     async def _left(self, run: LiveRun) -> None:
@@ -209,24 +165,12 @@ class Runs:
             await self._carrier.attempt(LEAVE_SECONDS)
             if run.followed or (run.followed_elsewhere and not self._carrier.contact.failure):
                 return
-        await self._give_up(run)
-
-    async def _give_up(self, run: LiveRun) -> None:
-        self._release(run)
-        run.abandon()
-        await run.over()
-
-    def _release(self, run: LiveRun) -> None:
-        """Its key, if any, stands for it no longer here."""
-        identity = run.identity
-        place = identity.owner, identity.key or ""
-        if self._keyed.get(place) is run:
-            del self._keyed[place]
+        await self._keys.give_up(run)
 
     def _ended(self, run: LiveRun) -> None:
         assert run.ending is not None, "called at a run's end"
         if run.ending.released:
-            self._release(run)
+            self._keys.release(run)
         if not run.events and not run.claimed:
             self._forget(run)  # it was refused before it began
         self._bound()
@@ -238,7 +182,7 @@ class Runs:
 
     def _forget(self, run: LiveRun) -> None:
         self._here.pop(run.identity.id, None)
-        self._release(run)
+        self._keys.release(run)
         if self._carrier is not None:
             self._carrier.drop(run)
 
@@ -324,10 +268,6 @@ class Runs:
             more=after + len(events) < len(there),
             ending=ending,
         )
-
-
-def _same_key(one: Identity, other: Identity) -> bool:
-    return (one.owner, one.key) == (other.owner, other.key)
 
 
 def _possible(run_id: str) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from atts_core.engine import Generate, Line
 from atts_core.errors import AttsError, EngineUnavailable
+from atts_core.types import Message
 from services.access import hashed
 from services.local import LocalBackend
 from services.run_store import RunStore
@@ -24,6 +25,7 @@ from tests.services.conftest import ANSWER, backend
 
 PATH = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "What is 1 + 1?"}]
+MESSAGES = (Message("user", "What is 1 + 1?"),)
 KEY = {"Idempotency-Key": "k"}
 
 Writes = Callable[[str, Generate], Line | str]
@@ -512,6 +514,39 @@ async def test_a_failure_reaches_those_who_wait_at_another_router_alike(routers:
         )
     assert [response.status_code for response in both] == [400, 400]
     assert [response.json()["error"]["param"] for response in both] == ["messages"] * 2
+
+
+async def test_a_client_that_leaves_while_its_key_is_claimed_leaves_the_key_free(
+    archive: Switch,
+) -> None:
+    claimed, release = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        """An archive whose answer to a claim is late."""
+
+        def __getattr__(self, verb: str) -> Any:
+            return getattr(archive, verb)
+
+        async def claim(self, *arguments: Any) -> Any:
+            claim = await archive.claim(*arguments)
+            claimed.set()
+            await release.wait()
+            return claim
+
+    one = backend(archive=Slow())
+    asked = registry.Asked(key="k", fingerprint="f")
+
+    async def ask() -> Any:
+        run = await one.runs.open(asked, "atts", one.settings.method, MESSAGES, lambda outcome: {})
+        return await run.join()
+
+    async with one.lifespan():
+        gone = asyncio.create_task(ask())
+        await claimed.wait()
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        release.set()
+        assert (await ask()).answer.answer == "2"
 
 
 # ------------------------------------------------------------------------------ without the store
