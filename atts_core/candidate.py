@@ -82,6 +82,8 @@ class Candidate:
                 if not replaces:
                     cue = run.method.takeover_cue
                     chain.drafted(segment, scored)
+                    if chain.stopped(run.method.stop, begins):
+                        return "stop"
                     chain.cued(cue)
                 if not self.room(1):
                     return self.full()
@@ -231,8 +233,11 @@ class Candidate:
 
         A box in a rejected segment is no answer yet: the target's piece must close one.
         """
+        stopped = self.chain.stopped(self.run.method.stop, begins)
         if boxed(self.chain.text, closed_after=begins) is not None:
             return "answered"
+        if stopped:
+            return "stop"
         return "eos" if finish == "eos" else None
 
     def silent(self, segment: Segment) -> events.Ending:
@@ -279,7 +284,7 @@ class Candidate:
             max_tokens=self.room(limit),
             sampling=Sampling(method.temperature, method.top_p, method.top_k),
             seed=sampling_seed(run.seed, self.index, self.chain.turn, purpose),
-            stop=stop,
+            stop=stop + method.stop,
             top_logprobs=top_logprobs,
         )
 

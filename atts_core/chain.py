@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from atts_core.answers import OPENING, boxed
+from atts_core.stop_strings import cut
 from atts_core.types import History, Ids, Score, Scored, Segment
 
 
@@ -93,6 +94,18 @@ class Chain:
         """A segment of a chain that one model writes alone."""
         reading.read(segment.tail_ids, segment.ids)
         self._append(segment)
+
+    def stopped(self, stop: tuple[str, ...], since: int) -> bool:
+        """Whether a stop string is complete after position `since`; the text then ends before it.
+
+        The ids stay: a chain that was cut is not continued.
+        """
+        end = cut(self.text, stop, since)
+        if end is None:
+            return False
+        self.text = self.text[:end]
+        self.handed_over = min(self.handed_over, end)
+        return True
 
     def _share(self, writer: Reading, reader: Reading, segment: Segment) -> None:
         """What one model wrote, the other reads.

@@ -17,10 +17,10 @@ from atts_core.acceptance import Decision
 from atts_core.types import Answer, EngineCost, Finish
 
 Ending: TypeAlias = Literal[
-    "answered", "eos", "turns", "tokens", "context", "stopped", "cancelled", "failed"
+    "answered", "eos", "stop", "turns", "tokens", "context", "stopped", "cancelled", "failed"
 ]
-"""Why a chain ended. The first five are its own end: it has a vote. `stopped`: its policy gave it
-up."""
+"""Why a chain ended. The first six are its own end: it has a vote. `stop`: at a stop string of the
+request; `stopped`: its policy gave it up."""
 
 CUT_SHORT: frozenset[Ending] = frozenset({"stopped", "cancelled", "failed"})
 """Endings that are not a chain's own."""

@@ -40,7 +40,7 @@ async def _segment(run: Run, index: int, by_draft: Ids, by_target: Ids) -> Score
             max_tokens=method.draft_tokens,
             sampling=Sampling(method.temperature, method.top_p, method.top_k),
             seed=sampling_seed(run.seed, index, 0, "presample"),
-            stop=method.segment_stop,
+            stop=method.segment_stop + method.stop,
         )
     )
     scoring = run.target.score(Rate(chain, History(by_target)), drafting)

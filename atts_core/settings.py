@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
 from atts_core.calibration.settings import CoverageName, budget_rate
@@ -60,6 +60,9 @@ class Method(Strict):
     segment_stop: tuple[str, ...] = Field(
         (), max_length=8, description="texts that end a segment and belong to it"
     )
+    stop: tuple[Annotated[str, StringConstraints(min_length=1, max_length=500)], ...] = Field(
+        (), max_length=4, description="texts that end a chain and are cut off"
+    )
     temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution")
     top_k: int = Field(0, ge=0, description="most likely tokens kept when sampling, 0: all")
@@ -82,6 +85,7 @@ class Method(Strict):
     deadline_ms: int | None = Field(
         None,
         ge=1,
+        le=86_400_000,
         description="milliseconds from a question's start to its answer: the best one by then; "
         "None: no limit",
     )

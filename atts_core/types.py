@@ -60,14 +60,16 @@ class EngineCost:
     """What a request cost the engine, on the engine's own monotonic clock.
 
     `queued` is seconds from arrival to the first step, `busy` from there to the end;
-    `prompt_tokens` counts the tokens given, of which `cached_tokens` needed no computing. `replica`
-    names the one of several that did the work.
+    `prompt_tokens` counts the tokens given, of which `cached_tokens` needed no computing;
+    `written_tokens` those written, with the end of text and a cut character, which no segment
+    holds (0: as many as the segment has). `replica` names the one of several that did the work.
     """
 
     queued: float = 0.0
     busy: float = 0.0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    written_tokens: int = 0
     replica: str = ""
 
 

@@ -27,9 +27,13 @@ class ChatStream:
     n: int
     every: bool
     include_usage: bool
+    stop: tuple[str, ...] = ()
     run_id: str = ""
     """Known once the run has been found or begun, before its first event."""
-    leader: Leader = field(default_factory=Leader)
+    leader: Leader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.leader = Leader(self.stop)
 
     def event(self, event: Event) -> list[Chunk]:
         """What a stream says of an event; the run's start opens the assistant's message."""
@@ -83,7 +87,7 @@ class ChatStream:
             "created": int(time.time()),
             "model": self.model,
             "choices": choices,
-        }
+        } | ({"usage": None} if self.include_usage else {})
 
 
 def _choices(

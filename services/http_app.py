@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import metadata
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 
-from atts_core.events import Event
 from services import reply
 from services.access import Access, all_keys
+from services.answering import answered
 from services.body_limit import BodyLimit
 from services.calibration_routes import calibration_routes
 from services.chat_stream import ChatStream
-from services.disconnect import unless_disconnected
+from services.completions import completion_routes
 from services.http_errors import add_error_handlers
-from services.run_routes import KEY_HEADER, RUN_HEADER, asked_by, run_routes
-from services.runs.live import LiveRun
+from services.openapi import CHAT_EXAMPLES, add_document, answering, described
+from services.run_routes import KEY_HEADER, RUN_HEADER, run_routes
 from services.runs.registry import Runs
-from services.service import Outcome, Service
+from services.schemas import ChatCompletion, Health, ModelList, ModelReply, Readiness, Version
+from services.service import Service
 from services.settings import Settings
-from services.streaming import first_of, resumed, stream
 from services.wire import ChatRequest, model_names, policy_of
 
 VERSION = metadata.version("atts")
@@ -55,23 +55,30 @@ def create_app(backend: Backend) -> FastAPI:
     app = FastAPI(title="ATTS", version=VERSION, lifespan=lifespan)
     add_middlewares(app, backend.settings)
     add_error_handlers(app)
+    add_document(app, keys=bool(all_keys(backend.settings.access)))
     app.include_router(calibration_routes(backend))
     app.include_router(run_routes(backend))
+    app.include_router(completion_routes(backend))
     served = backend.settings.served_model
     began = int(time.time())
 
-    @app.get("/health")
+    @app.get("/health", responses={200: {"model": Health}})
     async def health() -> dict[str, str]:
         """Whether this process lives."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get(
+        "/ready",
+        response_model=None,
+        responses=described(Readiness)["responses"]
+        | {503: {"model": Readiness, "description": "not yet, or no more"}},
+    )
     async def ready() -> JSONResponse:
         """Whether questions can be answered: both models and the store, one by one."""
         state = await backend.ready()
         return JSONResponse(state, status_code=200 if state["ready"] else 503)
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", **described(ModelList))
     async def models() -> dict[str, Any]:
         """The served model, and the policies it can be asked for by name."""
         return {
@@ -79,59 +86,40 @@ def create_app(backend: Backend) -> FastAPI:
             "data": [_model(name, began) for name in model_names(served)],
         }
 
-    @app.get("/v1/models/{name:path}")
+    @app.get("/v1/models/{name:path}", **described(ModelReply, 404))
     async def model(name: str) -> dict[str, Any]:
         """One of the served names."""
         policy_of(name, served)
         return _model(name, began)
 
-    @app.get("/version")
+    @app.get("/version", **described(Version))
     async def version() -> dict[str, str]:
         """The version of this server."""
         return {"version": VERSION}
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post(
+        "/v1/chat/completions", response_model=None, **answering(ChatCompletion, CHAT_EXAMPLES)
+    )
     async def chat_completions(body: ChatRequest, request: Request) -> Any:
         """Answer a conversation; the `atts` object tunes one request and explains its answer."""
         body.refuse_unsupported()
-        method = body.method(backend.settings)
-        messages = body.conversation()
-        n = body.n or 1
-        asked = asked_by(request, body)
-        chat = ChatStream(
-            body.model,
-            n=n,
-            every=body.atts is not None and body.atts.events,
-            include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        method, n = body.method(backend.settings), body.n or 1
+        return await answered(
+            backend,
+            request,
+            body,
+            method,
+            body.conversation(),
+            kind="chatcmpl",
+            whole=lambda outcome: reply.completion(outcome, body.model, backend.calibration(), n=n),
+            chunks=ChatStream(
+                body.model,
+                n=n,
+                every=body.events,
+                include_usage=body.include_usage,
+                stop=method.stop,
+            ),
         )
-        run: LiveRun
-
-        async def answer(emit: Callable[[Event], None]) -> Outcome:
-            nonlocal run
-            run = await backend.runs.open(asked, body.model, method, messages, completion)
-            chat.run_id = run.identity.id
-            return await run.join(emit)
-
-        def completion(outcome: Outcome) -> dict[str, Any]:
-            return reply.completion(outcome, body.model, backend.calibration(), n=n)
-
-        if body.stream:
-            chunks = stream(
-                answer,
-                event=chat.event,
-                end=lambda outcome: chat.end(outcome, backend.calibration()),
-            )
-            # The run has started when its first chunk is there: what fails before that (a prompt
-            # too long, no room) still gets a status of its own.
-            first = await unless_disconnected(request, first_of(chunks))
-            return StreamingResponse(
-                resumed(first, chunks),
-                media_type="text/event-stream",
-                headers={RUN_HEADER: run.identity.id},
-            )
-        await unless_disconnected(request, answer(lambda event: None))
-        assert run.ending is not None, "it has been joined to its end"
-        return JSONResponse(run.ending.reply, headers={RUN_HEADER: run.identity.id})
 
     return app
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from atts_core.errors import (
@@ -25,7 +26,7 @@ from atts_core.errors import (
 )
 from atts_core.settings import bad_input
 from services.disconnect import ClientGone
-from services.wire import ChatRequest, error_body
+from services.wire import error_body
 
 
 class Relayed(AttsError):
@@ -89,7 +90,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid_body(request: Request, error: RequestValidationError) -> JSONResponse:
-        status, body, headers = described(_complaint(error))
+        status, body, headers = described(_complaint(error, _body_of(request)))
         return JSONResponse(body, status_code=status, headers=headers)
 
     @app.exception_handler(HTTPException)
@@ -104,7 +105,13 @@ def add_error_handlers(app: FastAPI) -> None:
         return JSONResponse(error_body("the client has gone", "client_error"), status_code=499)
 
 
-def _complaint(error: RequestValidationError) -> BadInput:
+def _body_of(request: Request) -> type[BaseModel]:
+    """The model that the route's `body` was read as."""
+    kind: type[BaseModel] = get_type_hints(request.scope["endpoint"])["body"]
+    return kind
+
+
+def _complaint(error: RequestValidationError, kind: type[BaseModel]) -> BadInput:
     """FastAPI's first complaint about a body, in our words."""
     errors = error.errors()
     # Of a union's members each complains: the one that came furthest is the one that was meant.
@@ -118,7 +125,7 @@ def _complaint(error: RequestValidationError) -> BadInput:
         return BadInput(f"{name}: found {first['input']!r}; {first['msg']}", field=name)
     if not path:
         return BadInput(f"the body must be a JSON object: {first['msg'].lower()}")
-    return bad_input({**first, "loc": path}, ChatRequest)
+    return bad_input({**first, "loc": path}, kind)
 
 
 def _of_one_field(errors: Sequence[Any]) -> bool:

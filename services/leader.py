@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from atts_core import events
 from atts_core.answers import boxed, normal_form
 from atts_core.events import Event
+from atts_core.stop_strings import certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,12 @@ class Leader:
 
     The first chain that has something to say leads; a chain that fails, is cancelled, or whose
     answer the vote does not favour hands over to one that gave the favoured answer, else to the
-    longest that still runs. A segment that holds an answer is kept for the end.
+    longest that still runs. A segment that holds an answer is kept for the end; of a `stop` string,
+    or what may become one, nothing is shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self._stop = stop
         self.candidate: int | None = None
         self.shown = 0
         """Characters of the leader's chain that were shown."""
@@ -91,7 +94,8 @@ class Leader:
         if best is None:
             return None
         changed = self.lead(best)
-        text = self._texts[best][self.shown :]
+        whole = self._texts[best]
+        text = whole[self.shown : certain(whole, self._stop)]
         if boxed(text) is not None:
             text = ""
         if not text and not changed:

@@ -53,9 +53,12 @@ def spoken(outcome: Outcome, n: int) -> list[tuple[str, str]]:
 
 
 def finish_reason(outcome: Outcome) -> str:
-    """`stop` where the candidates came to an answer or ended by themselves, else `length`."""
-    ended = outcome.usage.endings
-    return "stop" if outcome.answer.answer is not None or ended.get("eos") else "length"
+    """`stop` where there is an answer, or the chain that speaks ended by itself, else `length`."""
+    answer, ended = outcome.answer, outcome.usage.ended
+    if answer.answer is not None:
+        return "stop"
+    by_itself = answer.candidate is not None and ended[answer.candidate] in ("eos", "stop")
+    return "stop" if by_itself else "length"
 
 
 def usage(outcome: Outcome) -> dict[str, Any]:
@@ -65,6 +68,13 @@ def usage(outcome: Outcome) -> dict[str, Any]:
         "prompt_tokens": spent.prompt_tokens,
         "completion_tokens": spent.generated,
         "total_tokens": spent.prompt_tokens + spent.generated,
+        "prompt_tokens_details": {"cached_tokens": spent.cached_tokens},
+        # Nobody can give us a prediction (the field is refused); what is reasoning, and what is
+        # answer, is known of texts, not of tokens.
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
     }
 
 
@@ -124,10 +134,11 @@ def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
     }
 
 
-def _tokens(model: ModelUsage) -> dict[str, int]:
+def _tokens(model: ModelUsage) -> dict[str, Any]:
     return {
         "generated": model.generated,
         "scored": model.scored,
         "prompt": model.prompt,
         "cached": model.cached,
+        "wasted": dict(model.wasted),
     }

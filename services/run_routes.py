@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from atts_core.errors import BadInput
 from services.access import owner_of
 from services.runs.archive import Page, Status
-from services.runs.registry import Asked, Runs
+from services.runs.registry import Caller, Runs
 
 RUN_HEADER = "x-atts-run"
 KEY_HEADER = "idempotency-key"
@@ -90,14 +90,14 @@ def shown(page: Page) -> dict[str, Any]:
     }
 
 
-def asked_by(request: Request, body: BaseModel) -> Asked:
+def caller_of(request: Request, body: BaseModel) -> Caller:
     """Whose the request is, and by which key and body it is known again.
 
     Raises `BadInput` for a key that is empty, too long or not printable.
     """
     key = request.headers.get(KEY_HEADER)
     if key is None:
-        return Asked(owner_of(request.scope))
+        return Caller(owner_of(request.scope))
     if not 1 <= len(key) <= MAX_KEY or not (key.isascii() and key.isprintable()):
         raise BadInput(
             f"Idempotency-Key: found {key[:80]!r}; it must be 1 to {MAX_KEY} printable ASCII "
@@ -106,4 +106,4 @@ def asked_by(request: Request, body: BaseModel) -> Asked:
         )
     asked = {"path": request.url.path, "body": body.model_dump(mode="json")}
     text = json.dumps(asked, sort_keys=True)
-    return Asked(owner_of(request.scope), key, hashlib.sha256(text.encode()).hexdigest())
+    return Caller(owner_of(request.scope), key, hashlib.sha256(text.encode()).hexdigest())

@@ -107,5 +107,5 @@ class Service:
         return self.recorder.run(run_id, method, seed, self.gate.settings.coverage)
 
 
-def new_run_id() -> str:
-    return f"chatcmpl-{uuid.uuid4().hex}"
+def new_run_id(kind: str = "chatcmpl") -> str:
+    return f"{kind}-{uuid.uuid4().hex}"

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES, settle
 from atts_core.settings import Limits, Method
 from atts_core.types import Aggregation, Comparison, Message
+from services.openai_fields import CHAT, IGNORED, MESSAGE, MESSAGE_IGNORED, Refused, refuse
 from services.settings import Effort, Settings
 
-NOT_OURS = {
-    "audio": "speech is not produced here",
-    "frequency_penalty": "penalties would change the scores the gate rests on",
-    "function_call": "tools are not called here",
-    "functions": "tools are not called here",
-    "logit_bias": "it would change the scores the gate rests on",
-    "logprobs": "log-probabilities of many candidates have no place in one choice",
-    "modalities": "text only",
-    "parallel_tool_calls": "tools are not called here",
-    "prediction": "not supported",
-    "presence_penalty": "penalties would change the scores the gate rests on",
-    "response_format": "answers are free text",
-    "stop": "candidates end at their final answer",
-    "tool_choice": "tools are not called here",
-    "tools": "tools are not called here",
-    "top_logprobs": "log-probabilities of many candidates have no place in one choice",
-    "web_search_options": "not supported",
-}
-"""Fields of OpenAI's request that would change the answer and that we do not honour."""
+EffortName: TypeAlias = Literal["low", "medium", "high"]
 
-IGNORED = {"user", "metadata", "store", "safety_identifier", "service_tier", "prompt_cache_key"}
-"""Fields of OpenAI's request that change no answer: accepted, without effect."""
+Stop = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=500)]],
+    BeforeValidator(
+        lambda given: [given] if isinstance(given, str) else given,
+        json_schema_input_type=str | list[str],
+    ),
+    Field(max_length=4),
+]
 
 
 class Part(BaseModel):
     """One part of a message; only text is understood."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
     text: str
@@ -50,7 +39,7 @@ class Part(BaseModel):
 class ChatMessage(BaseModel):
     """One message of the conversation."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
@@ -67,7 +56,7 @@ class ChatMessage(BaseModel):
 class AttsOptions(BaseModel):
     """What is special about this server, one optional object away."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     policy: str | None = Field(None, description="which policy answers, e.g. target-only")
     candidates: int | None = Field(None, ge=1, description="chains that run in parallel")
@@ -95,7 +84,7 @@ class AttsOptions(BaseModel):
     )
     stop_after: int | None = Field(None, ge=1, description="cancel them when so many have answered")
     deadline_ms: int | None = Field(
-        None, ge=1, description="milliseconds until the best answer there is by then"
+        None, ge=1, le=86_400_000, description="milliseconds until the best answer there is by then"
     )
     aggregation: Aggregation | None = Field(None, description="how chains become one answer")
     comparison: Comparison | None = Field(None, description="as what answers are compared")
@@ -107,79 +96,58 @@ class AttsOptions(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """What a stream holds beside its chunks."""
 
-    include_usage: bool = False
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool | None = Field(None, description="a last chunk with the run's usage")
+    include_obfuscation: Literal[False] | None = Field(None, description="padding is never sent")
 
 
-class ChatRequest(BaseModel):
-    """`POST /v1/chat/completions`."""
+class Asked(BaseModel):
+    """What a request for an answer holds, whatever the question's form."""
 
-    model_config = ConfigDict(
-        extra="allow",
-        allow_inf_nan=False,
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "atts",
-                    "messages": [
-                        {
-                            "role": "user",
-                            "content": "Start with 47. Add 38. Multiply by 3. What is the result?",
-                        }
-                    ],
-                    "atts": {"candidates": 8, "takeover_rate": 0.4, "seed": 1},
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    messages: list[ChatMessage] = Field(min_length=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
     max_tokens: int | None = Field(None, ge=1, description="tokens of one chain at most")
-    max_completion_tokens: int | None = Field(None, ge=1, description="the same as max_tokens")
-    n: int | None = Field(None, ge=1, le=128, description="best distinct answers, a choice each")
-    reasoning_effort: Literal["low", "medium", "high"] | None = Field(
-        None, description="how many candidates and turns, by the server's `efforts`"
+    stop: Stop | None = Field(
+        None, description="a text, or up to four, before the first of which every chain ends"
     )
-    stream: bool = False
+    n: int | None = Field(None, ge=1, le=128, description="best distinct answers, a choice each")
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     atts: AttsOptions | None = None
 
-    def refuse_unsupported(self) -> None:
-        """Every field is honoured or refused by name: silence would be a wrong answer."""
-        for name, value in (self.model_extra or {}).items():
-            if name in IGNORED or value is None:
-                continue
-            if name in NOT_OURS:
-                raise BadInput(f"{name}: not supported; {NOT_OURS[name]}", field=name)
-            raise BadInput(f"{name}: unknown field", field=name)
+    refused: ClassVar[Mapping[str, Refused]]
 
-    def conversation(self) -> tuple[Message, ...]:
-        """The messages, of which the last is the user's and not empty."""
-        messages = tuple(message.plain() for message in self.messages)
-        last = len(messages) - 1
-        if messages[last].role != "user":
-            raise BadInput(
-                f"messages.{last}.role: found {messages[last].role!r}; the last message must be "
-                "the user's",
-                field=f"messages.{last}.role",
-            )
-        for at, message in enumerate(messages):
-            if not message.content.strip():
-                raise BadInput(
-                    f"messages.{at}.content: empty; it must hold text",
-                    field=f"messages.{at}.content",
-                )
-        return messages
+    def refuse_unsupported(self) -> None:
+        """Every field is honoured or refused by name."""
+        refuse(self.model_extra or {}, self.refused, IGNORED, type(self).model_fields)
+        if self.stream_options is not None and not self.stream:
+            raise BadInput("stream_options: found without stream: true", field="stream_options")
+
+    def effort(self) -> EffortName:
+        return "medium"
+
+    def tokens(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def events(self) -> bool:
+        return self.atts is not None and self.atts.events
 
     def method(self, settings: Settings) -> Method:
         """The server's method with the request's own wishes, within the server's limits."""
         limits = settings.limits
-        effort: Effort = getattr(settings.efforts, self.reasoning_effort or "medium")
+        effort: Effort = getattr(settings.efforts, self.effort())
         wishes: dict[str, Any] = {
             "candidates": effort.candidates and min(effort.candidates, limits.max_candidates),
             "turns": effort.turns and min(effort.turns, limits.max_turns),
@@ -187,7 +155,8 @@ class ChatRequest(BaseModel):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": self.seed,
-            "max_tokens": self.max_completion_tokens or self.max_tokens,
+            "max_tokens": self.tokens(),
+            "stop": None if self.stop is None else tuple(self.stop),
         }
         if self.atts is not None:
             asked = self.atts.model_dump(exclude={"events"}, exclude_none=True)
@@ -209,6 +178,49 @@ class ChatRequest(BaseModel):
                 field="n",
             )
         return method
+
+
+class ChatRequest(Asked):
+    """`POST /v1/chat/completions`."""
+
+    refused = CHAT
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1, description="the same as max_tokens")
+    reasoning_effort: EffortName | None = Field(
+        None, description="how many candidates and turns, by the server's `efforts`"
+    )
+
+    def effort(self) -> EffortName:
+        return self.reasoning_effort or "medium"
+
+    def tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages, of which the last is the user's and not empty."""
+        messages = tuple(message.plain() for message in self.messages)
+        last = len(messages) - 1
+        if messages[last].role != "user":
+            raise BadInput(
+                f"messages.{last}.role: found {messages[last].role!r}; the last message must be "
+                "the user's",
+                field=f"messages.{last}.role",
+            )
+        for at, message in enumerate(messages):
+            refuse(
+                self.messages[at].model_extra or {},
+                MESSAGE,
+                MESSAGE_IGNORED,
+                ChatMessage.model_fields,
+                where=f"messages.{at}.",
+            )
+            if not message.content.strip():
+                raise BadInput(
+                    f"messages.{at}.content: empty; it must hold text",
+                    field=f"messages.{at}.content",
+                )
+        return messages
 
 
 def policy_of(model: str, served: str) -> str | None:

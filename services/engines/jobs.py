@@ -47,6 +47,7 @@ class Job:
             busy=now - began,
             prompt_tokens=len(self.ids),
             cached_tokens=self.cached,
+            written_tokens=len(self.written) if isinstance(self, GenerateJob) else 0,
         )
 
 

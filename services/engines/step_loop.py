@@ -35,6 +35,8 @@ class Counters:
     cached_tokens: int = 0
     written_tokens: int = 0
     rated_tokens: int = 0
+    aborted_tokens: int = 0
+    """Of those written, in requests that were cancelled: nobody is told of these."""
 
 
 class StepLoop:
@@ -95,6 +97,7 @@ class StepLoop:
             self._stop_writing(job, np.empty(0, np.int64))
         else:
             return
+        self.counters.aborted_tokens += len(job.written) if isinstance(job, GenerateJob) else 0
         self._let_go(job)
 
     def all_jobs(self) -> list[Job]:

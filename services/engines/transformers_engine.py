@@ -104,6 +104,7 @@ class TransformersEngine:
             "hit_rate": counters.cached_tokens / max(1, counters.prompt_tokens),
             "written_tokens": counters.written_tokens,
             "rated_tokens": counters.rated_tokens,
+            "aborted_tokens": counters.aborted_tokens,
         }
 
     def close(self) -> None:

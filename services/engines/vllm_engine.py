@@ -172,7 +172,7 @@ class VllmEngine:
             finish=finish,
             vocabulary=self._codec.vocabulary,
             tail_ids=tail,
-            cost=asked.cost(len(ids)),
+            cost=asked.cost(len(ids), written=len(written.token_ids)),
             likelihoods=vllm_scoring.likelihoods(written, len(whole), request.top_logprobs),
         )
 
@@ -292,13 +292,14 @@ class _Asked:
         self._cached = output.num_cached_tokens or 0
         return output
 
-    def cost(self, prompt_tokens: int) -> EngineCost:
+    def cost(self, prompt_tokens: int, *, written: int = 0) -> EngineCost:
         """`cached_tokens` are those of the last request, which read the whole prompt."""
         return EngineCost(
             queued=self._queued,
             busy=max(0.0, monotonic() - self._begun - self._queued),
             prompt_tokens=prompt_tokens,
             cached_tokens=self._cached,
+            written_tokens=written,
         )
 
 

@@ -39,8 +39,8 @@ LONGEST_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request for a run: whose it is, and what tells it from others."""
+class Caller:
+    """Who asks for a run, by which key, and what tells the request from others."""
 
     owner: str = ""
     key: str | None = None
@@ -108,34 +108,35 @@ class Runs:
 
     async def open(
         self,
-        asked: Asked,
+        caller: Caller,
         model: str,
         method: Method,
         messages: tuple[Message, ...],
         shape: Callable[[Outcome], dict[str, Any]],
+        kind: str = "chatcmpl",
     ) -> LiveRun:
         """The run that answers a request, new or, where its key stands for one, that one.
 
-        `shape` makes the reply that is kept. Who opens a run must join it at once. Raises
-        `KeyReused` where the key stands for another request.
+        `shape` makes the reply that is kept; `kind` begins a new run's id. Who opens a run must
+        join it at once. Raises `KeyReused` where the key stands for another request.
         """
         # A seed of its own at the latest here: a run can be told before it has begun.
         seed = fresh_seed() if method.seed is None else method.seed
         method = method.model_copy(update={"seed": seed})
         identity = Identity(
-            new_run_id(),
-            asked.owner,
+            new_run_id(kind),
+            caller.owner,
             {"model": model, "seed": seed, "method": method.model_dump(mode="json")},
             time.time(),
-            asked.key,
-            asked.fingerprint,
+            caller.key,
+            caller.fingerprint,
         )
 
         async def source(emit: Emit) -> Finished:
             outcome = await self._service.answer(messages, method, run_id=identity.id, emit=emit)
             return Finished(outcome, shape(outcome))
 
-        if asked.key is None:
+        if caller.key is None:
             return self._begin(identity, source, claimed=False)
         return await self._keys.run(identity, source)
 

@@ -534,7 +534,7 @@ async def test_a_client_that_leaves_while_its_key_is_claimed_leaves_the_key_free
             return claim
 
     one = backend(archive=Slow())
-    asked = registry.Asked(key="k", fingerprint="f")
+    asked = registry.Caller(key="k", fingerprint="f")
 
     async def ask() -> Any:
         run = await one.runs.open(asked, "atts", one.settings.method, MESSAGES, lambda outcome: {})
@@ -577,7 +577,7 @@ async def test_a_router_that_ends_hands_over_its_runs(listening: Any, archive: S
     ending = backend(endless, archive=archive, runs={"refresh_seconds": 10})
     async with ending.lifespan():
         run = await ending.runs.open(
-            registry.Asked(), "atts", ending.settings.method, (), lambda outcome: {}
+            registry.Caller(), "atts", ending.settings.method, (), lambda outcome: {}
         )
         waiting = asyncio.create_task(run.join())
         while len(run.events) < 20:
