@@ -17,6 +17,7 @@ from services.run_routes import RUN_HEADER, caller_of
 from services.runs.live import LiveRun
 from services.runs.registry import Runs
 from services.service import Outcome
+from services.settings import Settings
 from services.streaming import Chunk, first_of, resumed, stream
 from services.wire import Asked
 
@@ -24,6 +25,7 @@ from services.wire import Asked
 class Answers(Protocol):
     """What answering needs of the backend."""
 
+    settings: Settings
     runs: Runs
 
     def calibration(self) -> dict[str, Any]: ...

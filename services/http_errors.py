@@ -123,6 +123,9 @@ def _complaint(error: RequestValidationError, kind: type[BaseModel]) -> BadInput
     if where in ("query", "path"):
         name = str(path[0])
         return BadInput(f"{name}: found {first['input']!r}; {first['msg']}", field=name)
+    if not path and first["type"] == "string_unicode":
+        name = str(first["input"]).encode("unicode_escape").decode()
+        return BadInput(f"{name}: unknown field, whose name is no Unicode text", field=name)
     if not path:
         return BadInput(f"the body must be a JSON object: {first['msg'].lower()}")
     return bad_input({**first, "loc": path}, kind)

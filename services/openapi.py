@@ -107,7 +107,13 @@ def described(kind: type[BaseModel], *statuses: int) -> dict[str, Any]:
 def answering(kind: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
     """The same for a route that answers questions, streamed where that is asked for."""
     events = {
-        "schema": {"type": "string"},
+        # OpenAPI 3.2's word for what a stream is made of.
+        "itemSchema": {
+            "type": "object",
+            "properties": {
+                "data": {"type": "string", "description": "a chunk as JSON, an error, or [DONE]"}
+            },
+        },
         "example": 'data: {"object": "chat.completion.chunk", …}\n\ndata: [DONE]\n\n',
     }
     return {
