@@ -1,4 +1,4 @@
-"""OpenAI's fields that are not honoured here: each is refused by name, or known to be harmless."""
+"""OpenAI's fields that are not honoured here: each refused by name, or known to be harmless."""
 
 from __future__ import annotations
 

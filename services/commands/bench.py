@@ -9,14 +9,16 @@ import typer
 
 from services.commands.bench_calibration import bench_calibration
 from services.commands.bench_engine import bench_engine
+from services.commands.bench_stream import bench_stream
 
 app = typer.Typer(
-    help="Measure this machine: policies, engines, calibration.", no_args_is_help=True
+    help="Measure this machine: policies, engines, calibration, streams.", no_args_is_help=True
 )
 
 
 app.command("calibration")(bench_calibration)
 app.command("engine")(bench_engine)
+app.command("stream")(bench_stream)
 
 
 @app.command("main")

@@ -1,0 +1,25 @@
+"""`atts bench stream`: what a reader of a stream waits for, idle and under load."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def bench_stream(
+    questions: Annotated[int, typer.Option(min=2, help="held-out problems, each streamed")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="decides problems, arrivals and coins")] = 1,
+    server: Annotated[
+        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
+    ] = False,
+) -> None:
+    """First byte, gaps between chunks, and how late a chunk is: idle and at 80 % load."""
+    from benchmarks.stream import as_table, run
+
+    result = run(questions=questions, seed=seed, server=server)
+    print(json.dumps(result, indent=2) if json_ else as_table(result))
