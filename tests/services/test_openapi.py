@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: requests made from it find no 5xx, and no reply it does not name."""
+"""The OpenAPI document is true: requests made from it find no 5xx and no undocumented reply."""
 
 from __future__ import annotations
 
