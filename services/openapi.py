@@ -58,11 +58,23 @@ TEXT_EXAMPLES: dict[str, Any] = {
 _ERRORS = {
     400: "a field, or the JSON itself, is wrong; `param` names the field",
     401: "no valid API key",
-    404: "a model or a path that is not served",
+    404: "a model, a path or a run that is not here",
     405: "another method is served at this path",
+    409: "the run was cancelled by its id",
     413: "the body is larger than limits.max_body_bytes",
+    422: "the `Idempotency-Key` came before with another body",
     429: "no room now: try again after `Retry-After`",
     503: "the engines failed: try again after `Retry-After`",
+}
+
+FASTAPI_422 = "Validation Error"
+"""How FastAPI describes a status that our error handlers never answer with by themselves."""
+
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "description": "a request that comes again with the same key gets the same run",
 }
 
 
@@ -79,7 +91,8 @@ def add_document(app: FastAPI, *, keys: bool) -> None:
                 (path, one) for path, item in made["paths"].items() for one in item.values()
             ]
             for path, operation in operations:
-                operation["responses"].pop("422", None)
+                if operation["responses"].get("422", {}).get("description") == FASTAPI_422:
+                    del operation["responses"]["422"]
                 if keys and path not in OPEN_PATHS:
                     operation["security"] = [{"key": []}]
             schemas = made["components"]["schemas"]
@@ -119,7 +132,10 @@ def answering(kind: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]
     return {
         "responses": {
             200: {"model": kind, "content": {"text/event-stream": events}},
-            **errors(400, 401, 404, 413, 429, 503),
+            **errors(400, 401, 404, 409, 413, 422, 429, 503),
         },
-        "openapi_extra": {"requestBody": {"content": {"application/json": {"examples": examples}}}},
+        "openapi_extra": {
+            "parameters": [KEY],
+            "requestBody": {"content": {"application/json": {"examples": examples}}},
+        },
     }

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from atts_core.errors import BadInput
 from services.access import owner_of
+from services.openapi import described
 from services.runs.archive import Page, Status
 from services.runs.registry import Caller, Runs
 
@@ -48,7 +49,7 @@ def run_routes(backend: RunsBackend) -> APIRouter:
     """The routes over `backend`."""
     routes = APIRouter(tags=["runs"])
 
-    @routes.get("/v1/atts/runs/{run_id}", response_model=RunState)
+    @routes.get("/v1/atts/runs/{run_id}", response_model=None, **described(RunState, 400, 404, 503))
     async def run(
         run_id: str,
         request: Request,
@@ -61,7 +62,12 @@ def run_routes(backend: RunsBackend) -> APIRouter:
         page = await backend.runs.read(run_id, owner_of(request.scope), after, limit)
         return JSONResponse(shown(page), headers={RUN_HEADER: run_id})
 
-    @routes.post("/v1/atts/runs/{run_id}/cancel", response_model=RunState)
+    @routes.post(
+        "/v1/atts/runs/{run_id}/cancel",
+        response_model=None,
+        responses=described(RunState, 404, 503)["responses"]
+        | {202: {"model": RunState, "description": "not yet ended"}},
+    )
     async def cancel(run_id: str, request: Request) -> JSONResponse:
         """End a run wherever it runs; one that has ended stays as it is."""
         page = await backend.runs.cancel(run_id, owner_of(request.scope))

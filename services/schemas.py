@@ -76,8 +76,10 @@ class WastedReply(Reply):
     """Written tokens that no chain with a vote holds, by reason."""
 
     cancelled: int = Field(description="of candidates that were cancelled")
+    stopped: int = Field(description="of candidates that their policy gave up")
     failed: int = Field(description="of candidates that failed")
     replaced: int = Field(description="of rejected segments that the target wrote anew")
+    peeked: int = Field(description="of looks ahead that were thrown away")
     presampled: int = Field(description="of segments that only filled the question's bank")
 
 
@@ -111,6 +113,7 @@ class AttsReply(BaseModel):
     agreement: float
     aggregation: Aggregation
     stopped: Stopped
+    comparison: dict[str, Any] = Field(description="`as` what answers were compared; `undecided`")
     votes: list[VoteReply]
     candidates: CandidatesReply
     takeover_rate: RateReply

@@ -145,11 +145,10 @@ async def test_an_unknown_model_is_not_found(url: str) -> None:
 
 async def test_a_wrong_key_fails_to_authenticate(listening: Any) -> None:
     keys = [{"name": "ann", "sha256": hashed("right")}]
-    async with listening(backend(access={"keys": keys})) as base:
-        async with client(f"{base}/v1") as llm:
-            with pytest.raises(openai.AuthenticationError):
-                await ask(llm)
-            assert (await ask(llm.with_options(api_key="right"))).choices
+    async with listening(backend(access={"keys": keys})) as base, client(f"{base}/v1") as llm:
+        with pytest.raises(openai.AuthenticationError):
+            await ask(llm)
+        assert (await ask(llm.with_options(api_key="right"))).choices
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_raised(listening: Any) -> None:

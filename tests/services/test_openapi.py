@@ -21,8 +21,8 @@ TINY = {
 APP = create_app(backend(**TINY))
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
-ASKING = [one for one in OPERATIONS if one.method == "post"]
-READING = [one for one in OPERATIONS if one.method == "get"]
+ASKING = [one for one in OPERATIONS if one.body]
+READING = [one for one in OPERATIONS if not one.body]
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 
 
@@ -116,7 +116,7 @@ def test_errors_are_documented_in_openai_s_shape_and_as_they_come() -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for item in document["paths"].values():
         for operation in item.values():
-            assert "422" not in operation["responses"]
+            assert operation["responses"].get("422", {}).get("description") != "Validation Error"
             for status, response in operation["responses"].items():
                 if status.startswith("4"):
                     assert "ErrorReply" in json.dumps(response)
