@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +88,35 @@ def test_the_readme_s_request_word_for_word_has_the_answer_it_shows(served: str)
     url = next(word for word in words if word.startswith("http"))
     response = httpx.post(url.replace("http://127.0.0.1:8000", served), json=body, timeout=60)
     assert contains(response.json(), json.loads(shown)), response.text
+
+
+HTTP_API = (PROJECT / "docs" / "http-api.md").read_text()
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("program", code_blocks(HTTP_API, "python"), ids=("openai", "litellm"))
+def test_the_clients_of_the_documents_get_the_answer(served: str, program: str) -> None:
+    """Each in a process of its own, as a reader would run it."""
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program.replace("http://127.0.0.1:8000", served)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert r"\boxed{85}" in ran.stdout
+
+
+@pytest.mark.serve
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_command_of_the_documents_streams(served: str) -> None:
+    (command,) = [c for c in code_blocks(HTTP_API, "bash") if c.startswith("curl")]
+    words = shlex.split(command.replace("http://127.0.0.1:8000", served))
+    said = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert '"event": "SegmentScored"' in said
+    assert said.rstrip().endswith("data: [DONE]")
 
 
 def contains(whole: Any, part: Any) -> bool:

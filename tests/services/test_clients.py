@@ -18,7 +18,7 @@ from services.local import LocalBackend
 from tests.services.conftest import ANSWER, backend
 
 QUESTION: Any = [{"role": "user", "content": "What is 1 + 1?"}]
-ATTS = {"atts": {"candidates": 3, "seed": 1}}
+ATTS = {"atts": {"candidates": 3, "seed": 1, "takeover_rate": 1e-9}}
 STATEMENT = r"The result is \boxed{2}."
 
 

@@ -374,6 +374,91 @@ async def test_a_failure_in_the_middle_of_a_stream_is_said_in_it() -> None:
     assert "[DONE]" not in response.text
 
 
+# ------------------------------------------------------------------------------ stop strings
+
+
+@pytest.mark.parametrize("stop", ["END", ["nowhere", "END"]])
+async def test_the_answer_ends_before_a_stop_string(stop: Any) -> None:
+    said = backend(*[lambda seen, request: "So it is 2. END of it."] * 2)
+    async with client(said) as http:
+        (choice,) = (await post(http, body(stop=stop))).json()["choices"]
+    assert choice["message"]["content"] == "So it is 2."
+    assert choice["finish_reason"] == "stop"
+
+
+async def test_a_stream_never_shows_a_stop_string() -> None:
+    def draft(seen: str, request: Generate) -> str:
+        return "D of it." if seen.endswith("EN") else "So it is 2. EN"
+
+    asked = body(stop="END", stream=True, atts={"candidates": 2, "takeover_rate": 1e-9})
+    async with client(backend(draft)) as http:
+        response = await post(http, asked)
+    deltas = [
+        choice["delta"]
+        for line in response.text.split("\n\n")[:-2]
+        for choice in json.loads(line.removeprefix("data: "))["choices"]
+    ]
+    shown = "".join(d.get("reasoning_content", "") + d.get("content", "") for d in deltas)
+    assert "So it is 2." in shown
+    assert "EN" not in shown
+
+
+# ----------------------------------------------------------------------------- text completions
+
+
+async def complete(http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
+    asked = {"model": "atts", "prompt": "What is 1 + 1?", "atts": {"candidates": 3, "seed": 1}}
+    return await http.post("/v1/completions", json=asked | fields)
+
+
+async def test_a_prompt_is_completed_with_the_winning_chain() -> None:
+    async with client(backend()) as http:
+        reply = (await complete(http, atts={"candidates": 3, "takeover_rate": 1e-9})).json()
+    assert (reply["object"], reply["id"][:5]) == ("text_completion", "cmpl-")
+    assert reply["choices"][0]["text"] == ANSWER
+    assert reply["atts"]["answer"] == "2"
+    assert reply["usage"]["completion_tokens"] >= len(ANSWER)
+
+
+async def test_a_completion_s_n_is_of_distinct_answers_too() -> None:
+    async with client(backend(each_its_own, each_its_own)) as http:
+        asked = {"candidates": 3, "consensus": False, "takeover_rate": 1e-9}
+        reply = (await complete(http, n=2, atts=asked)).json()
+    assert [choice["text"] for choice in reply["choices"]] == [r"\boxed{5}", r"\boxed{7}"]
+
+
+async def test_a_completion_streams_events_before_its_text() -> None:
+    asked = {"candidates": 2, "events": True, "takeover_rate": 1e-9}
+    async with client(backend()) as http:
+        response = await complete(http, stream=True, atts=asked)
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    chunks = list(map(json.loads, lines[:-1]))
+    texts = [choice["text"] for chunk in chunks for choice in chunk["choices"]]
+    assert texts == ["", ANSWER]
+    assert "SegmentDrafted" in [c["atts"]["event"] for c in chunks if not c["choices"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"prompt": " "}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"echo": True}, "echo"),
+        ({"best_of": 3}, "best_of"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"model": "gpt"}, "model"),
+    ],
+)
+async def test_a_bad_field_of_a_completion_is_named(change: dict[str, Any], param: str) -> None:
+    async with client(backend()) as http:
+        response = await complete(http, **change)
+    assert response.status_code in (400, 404)
+    assert response.json()["error"]["param"] == param
+
+
 # ----------------------------------------------------------------------------- disconnects
 
 

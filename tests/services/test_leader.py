@@ -106,3 +106,9 @@ def test_a_chain_that_its_policy_stopped_hands_over() -> None:
     leader.follow(written(0, "one "))
     leader.follow(written(1, "two "))
     assert leader.follow(ended(0, None, "stopped")) == Said(1, "two ", changed=True)
+
+
+def test_of_a_stop_string_nothing_is_shown_even_where_two_segments_share_it() -> None:
+    leader = Leader(("END",))
+    said = [leader.follow(written(0, text)) for text in ("one E", "ven EN", "D two")]
+    assert "".join(one.text for one in said if one is not None) == "one Even "
