@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from atts_core.calibration.settings import CoverageName, budget_rate
 from atts_core.errors import BadInput
-from atts_core.types import Aggregation, Comparison
+from atts_core.types import Aggregation, Comparison, PolicyName
 
 
 class Strict(BaseModel):
@@ -23,7 +23,7 @@ class Strict(BaseModel):
 class Method(Strict):
     """How a question is answered: the paper's algorithm (arXiv 2509.15148) and its knobs."""
 
-    policy: str = Field("atts", description="which policy answers: see policies.md")
+    policy: PolicyName = Field("atts", description="which policy answers: see policies.md")
     candidates: int = Field(16, ge=1, description="m, chains that run in parallel")
     turns: int = Field(15, ge=1, description="T, draft segments a chain may have")
     draft_tokens: int = Field(500, ge=1, description="K_d, tokens of a draft segment at most")

@@ -143,6 +143,20 @@ class Score:
         return -self.nll
 
 
+PolicyName = Literal[
+    "atts",
+    "atts-sync",
+    "random-takeover",
+    "draft-only",
+    "target-only",
+    "self-consistency",
+    "best-of-n",
+    "specreason",
+    "speculative-thinking",
+    "deepconf-online",
+]
+"""How two models answer a question: see `atts_core.policies`."""
+
 Aggregation = Literal["majority", "weighted", "best", "first"]
 """How ballots become one answer: see `atts_core.aggregation.RANKS`."""
 

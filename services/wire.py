@@ -11,7 +11,7 @@ from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES, settle
 from atts_core.settings import Limits, Method
-from atts_core.types import Aggregation, Comparison, Message
+from atts_core.types import Aggregation, Comparison, Message, PolicyName
 from services.openai_fields import CHAT, IGNORED, MESSAGE, MESSAGE_IGNORED, Refused, refuse
 from services.settings import Effort, Settings
 
@@ -58,7 +58,7 @@ class AttsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
-    policy: str | None = Field(None, description="which policy answers, e.g. target-only")
+    policy: PolicyName | None = Field(None, description="which policy answers, e.g. target-only")
     candidates: int | None = Field(None, ge=1, description="chains that run in parallel")
     turns: int | None = Field(None, ge=1, description="draft segments a chain may have")
     draft_tokens: int | None = Field(None, ge=1, description="tokens of a draft segment at most")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from atts_core.engine import Engine
-from atts_core.errors import BadInput, PolicyLacks
+from atts_core.errors import PolicyLacks
 from atts_core.policies.atts import ATTS
 from atts_core.policies.atts_sync import ATTS_SYNC
 from atts_core.policies.best_of_n import BEST_OF_N
@@ -23,6 +23,7 @@ from atts_core.policies.self_consistency import SELF_CONSISTENCY
 from atts_core.policies.specreason import SPECREASON
 from atts_core.policies.speculative_thinking import SPECULATIVE_THINKING
 from atts_core.settings import Method
+from atts_core.types import PolicyName
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
@@ -42,18 +43,15 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     }
 )
 
+assert set(POLICIES) == set(get_args(PolicyName))
+
 
 def settle(base: Method, asked: Mapping[str, Any]) -> Method:
     """`base` with what is asked for: a request's word counts most, then the policy's defaults.
 
     Where `base` itself names the policy, what it sets beside it counts more than the defaults.
-    Raises `BadInput` for a policy that is not known.
     """
-    name = asked.get("policy", base.policy)
-    if name not in POLICIES:
-        raise BadInput(
-            f"atts.policy: found {name!r}; known are: {', '.join(POLICIES)}", field="atts.policy"
-        )
+    name: str = asked.get("policy", base.policy)
     kept = base.model_fields_set if name == base.policy else frozenset()
     own = {field: value for field, value in POLICIES[name].defaults.items() if field not in kept}
     return base.model_copy(update={**own, **asked})

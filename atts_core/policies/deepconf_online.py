@@ -68,7 +68,9 @@ class _Run:
             self._warmed_up()
 
     async def _write(self, candidate: Candidate) -> Ending:
+        """Write on while it is confident enough, with the weight that its vote has by now."""
         confidences: Confidences = np.empty(0, np.float32)
+        candidate.weight = 0.0
         ending: Ending | None = None
         while ending is None:
             segment, ending = await piece(candidate, "draft", self._window, top_logprobs=TOP)
@@ -77,7 +79,7 @@ class _Run:
             low = lowest_group(confidences, self._window)
             if ending is None and len(confidences) >= self._window and low < self._bar:
                 ending = "stopped"
-        candidate.weight = low if self._bar <= low < math.inf else 0.0
+            candidate.weight = low if self._bar <= low < math.inf else 0.0
         return ending
 
     def _warmed_up(self) -> None:
@@ -89,7 +91,7 @@ class _Run:
         if weights:
             self._bar = float(np.percentile(weights, PERCENTILE))
         for candidate in self._warm:
-            if candidate.weight is not None and candidate.weight < self._bar:
+            if candidate.weight is None or candidate.weight < self._bar:
                 candidate.weight = 0.0
         self._bar_is_set.set()
 

@@ -13,7 +13,7 @@ from atts_core import events, scaling
 from atts_core.engine import Generate, Line
 from atts_core.errors import BadInput, EngineError
 from atts_core.policies import POLICIES, settle
-from atts_core.settings import Method
+from atts_core.settings import Method, validated
 from atts_core.usage import Usage
 from tests.conftest import QUESTION, Recorder
 
@@ -178,5 +178,5 @@ def test_what_the_server_sets_beside_its_own_policy_stays() -> None:
 
 
 def test_an_unknown_policy_is_named() -> None:
-    with pytest.raises(BadInput, match=r"atts\.policy: found 'magic'.*random-takeover"):
-        settle(Method(), {"policy": "magic"})
+    with pytest.raises(BadInput, match=r"policy: found 'magic'.*'random-takeover'"):
+        validated(Method, {"policy": "magic"})
