@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from scripts import chain
 
 from atts_core import events, scaling
-from atts_core.engine import Generate, Line, ScriptedEngine
+from atts_core.engine import Generate, Line, Pending, Rate, ScriptedEngine, encode_characters
 from atts_core.errors import EngineError
+from atts_core.types import EngineCost, Scored, Segment
 from tests.conftest import QUESTION, Recorder
 
 Scripted = Callable[..., Recorder]
@@ -118,3 +120,24 @@ async def test_a_chain_whose_score_fails_fails_alone(scripted: Scripted) -> None
     answer = await scaling.answer(recorder.run(candidates=2, policy="best-of-n"), QUESTION)
     assert answer.answer == "2"
     assert [e.ending for e in recorder.of(events.CandidateFinished)].count("failed") == 1
+
+
+async def test_a_chain_that_says_nothing_to_the_target_has_no_score(scripted: Scripted) -> None:
+    class Deaf(ScriptedEngine):
+        async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
+            await segment
+            nothing = encode_characters("")
+            return Scored(nothing, np.empty(0, np.float32), nothing, EngineCost())
+
+    recorder = scripted(by_candidate(_0=r"\boxed{2}"))
+    recorder.target = Deaf(lambda seen, request: "", name="target")
+    answer = await scaling.answer(recorder.run(policy="best-of-n"), QUESTION)
+    assert answer.answer == "2"
+    assert recorder.of(events.ChainScored) == []
+
+
+async def test_a_chain_ends_where_what_room_is_left_holds_no_character(scripted: Scripted) -> None:
+    recorder = scripted(lambda seen, request: "")
+    await scaling.answer(recorder.run(policy="draft-only"), QUESTION)
+    (finished,) = recorder.of(events.CandidateFinished)
+    assert finished.ending == "context"
