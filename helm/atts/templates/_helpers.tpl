@@ -1,0 +1,95 @@
+{{- define "atts.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* KubeRay appends 16 characters to it: at most 47. */}}
+{{- define "atts.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 47 | trimSuffix "-" -}}
+{{- else if contains (include "atts.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 47 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "atts.name" .) | trunc 47 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the release's Ray pods: KubeRay keeps app.kubernetes.io/name for itself. */}}
+{{- define "atts.selector" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/part-of: {{ include "atts.name" . }}
+{{- end -}}
+
+{{- define "atts.labels" -}}
+{{ include "atts.selector" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "atts.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "atts.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* (dict "root" $ "kind" "cpu"): repository@digest or repository:tag */}}
+{{- define "atts.image" -}}
+{{- $image := index .root.Values.images .kind -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default (printf "%s-%s" .root.Chart.AppVersion .kind) $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "atts.modelClaim" -}}
+{{- default (printf "%s-models" (include "atts.fullname" .)) .Values.modelCache.existingClaim -}}
+{{- end -}}
+
+{{/* The settings as given, or the embedded pair's: all or nothing, never a mixture of two pairs. */}}
+{{- define "atts.settings" -}}
+{{- .Values.settings | default (.Files.Get "files/embedded-pair.yaml" | fromYaml) | toJson -}}
+{{- end -}}
+
+{{/* GPUs that a replica of a pool ("draft", "target") shares its model between. */}}
+{{- define "atts.tensorParallel" -}}
+{{- $engine := index (include "atts.settings" .root | fromJson) .pool -}}
+{{- int (default 1 (get $engine "tensor_parallel")) -}}
+{{- end -}}
+
+{{/* Replicas of a pool that fit one node of a group: by GPUs where it has any, else by CPUs. */}}
+{{- define "atts.replicasPerNode" -}}
+{{- $pool := index .root.Values .pool -}}
+{{- if eq .pool "router" -}}
+1
+{{- else if gt (float64 $pool.gpus) 0.0 -}}
+{{- int (floor (divf (float64 .group.gpus) (float64 $pool.gpus))) -}}
+{{- else -}}
+{{- int (floor (divf (include "atts.cores" .group.cpu | float64) (float64 $pool.cpus))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A Kubernetes quantity of CPU ("2", "500m") in cores. */}}
+{{- define "atts.cores" -}}
+{{- $text := toString . -}}
+{{- if hasSuffix "m" $text -}}
+{{- divf (trimSuffix "m" $text | float64) 1000.0 -}}
+{{- else -}}
+{{- $text -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A Kubernetes quantity of memory or storage in GiB. */}}
+{{- define "atts.gib" -}}
+{{- $text := toString . -}}
+{{- $number := regexFind "^[0-9.]+" $text | float64 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- $factors := dict "Ti" 1024.0 "Gi" 1.0 "Mi" 0.0009765625 "T" 931.32 "G" 0.93132 "M" 0.00093132 "" 0.00000000093132 -}}
+{{- mulf $number (index $factors $unit) -}}
+{{- end -}}
+
+{{- define "atts.longestDrain" -}}
+{{- max .Values.draft.drainSeconds .Values.target.drainSeconds .Values.router.drainSeconds -}}
+{{- end -}}
