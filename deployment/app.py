@@ -13,6 +13,7 @@ from atts_core.settings import validated
 from services.affinity import ChainAffinity
 from services.model_server import ModelServer
 from services.router import Router
+from services.serve_config import located
 from services.settings import Settings
 from services.store_server import StoreServer
 
@@ -45,7 +46,7 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     A cluster applies the `deployments` of its Serve configuration itself; `options` gives the same
     to a Serve that was started in this process. Raises `BadInput` for what is not allowed.
     """
-    settings = validated(Settings, args)
+    settings = validated(Settings, located(args))
     draft = _deployment("Draft", options).bind(settings.draft)
     target = _deployment("Target", options).bind(settings.target, judges=True)
     store = _deployment("CalibrationStore", options).bind(

@@ -7,7 +7,17 @@ import sys
 import typer
 
 from atts_core.errors import AttsError, BadInput
-from services.commands import ask, bench, calibration, doctor, key, replay, serve, settings
+from services.commands import (
+    ask,
+    bench,
+    calibration,
+    doctor,
+    key,
+    plan,
+    replay,
+    serve,
+    settings,
+)
 
 app = typer.Typer(
     help="Asynchronous test-time scaling: a draft and a target model answer questions together.",
@@ -19,6 +29,7 @@ app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
 app.command("key")(key.key)
+app.command("plan")(plan.plan)
 app.command("replay")(replay.replay)
 app.command("settings")(settings.settings)
 app.add_typer(bench.app, name="bench")

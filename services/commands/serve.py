@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from atts_core.errors import AttsError, BadInput
-from services import model_files, recorder, serve_config
+from services import capacity, model_files, recorder, serve_config
 from services.access import all_keys
 from services.calibration_store import opened
 
@@ -41,6 +41,7 @@ def serve(
     wanted = serve_config.load(config)
     host, port = host or wanted.http.host, port or wanted.http.port
     model_files.check_pair(wanted.settings)
+    capacity.require_fit(wanted)
     if record is not None:
         wanted = replace(
             wanted, settings=wanted.settings.model_copy(update={"record": record.resolve()})
