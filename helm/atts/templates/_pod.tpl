@@ -1,5 +1,5 @@
 {{/*
-A pod of the cluster: (dict "root" $ "pool" "head|draft|target|router" "spec" GROUP-OR-HEAD "gpus" N "drain" S)
+A pod of the cluster: (dict "root" $ "pool" "head|draft|target|router" "spec" GROUP-OR-HEAD "gpus" N "drain" SECONDS)
 KubeRay injects the probes, the ray start command, Ray's token and /dev/shm.
 */}}
 {{- define "atts.pod" -}}
@@ -26,8 +26,8 @@ spec:
   serviceAccountName: {{ include "atts.serviceAccount" .root }}
   automountServiceAccountToken: false
   {{- end }}
-  # Above the time the slowest replica may take to end what it is doing, and Ray a little.
-  terminationGracePeriodSeconds: {{ add .drain 30 }}
+  # Time for the slowest replica to end what it does, for its successor to start, for Ray to stop.
+  terminationGracePeriodSeconds: {{ add .drain 90 }}
   enableServiceLinks: false
   {{- with $values.priorityClassName }}
   priorityClassName: {{ . }}
@@ -73,7 +73,7 @@ spec:
         preStop:
           # Serve moves the node's replicas elsewhere, each when its work is done; then Ray stops.
           exec:
-            command: ["/opt/atts/docker/drain.sh", {{ .drain | quote }}]
+            command: [python, -m, services.drain, {{ add .drain 60 | quote }}]
       {{- end }}
       ports:
         {{- if eq .pool "head" }}
