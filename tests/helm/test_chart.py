@@ -20,7 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from atts_core.settings import validated
 from deployment import chart_schema
-from services import serve_config
+from services import capacity, serve_config
 from services.settings import Settings
 from tests.helm import rendering
 
@@ -93,6 +93,21 @@ def test_every_replica_finds_a_node_with_its_label(path: Path) -> None:
             deployment["ray_actor_options"]["label_selector"]
         ]
         assert {selector["atts-pool"] for selector in wanted} <= offered
+
+
+@by_value_set
+def test_the_models_fit_the_gpus_of_their_groups(path: Path, tmp_path: Path) -> None:
+    values = rendering.read(path)
+    config = rendering.serve_config(rendering.objects(values))
+    for deployment in config["applications"][0]["deployments"]:
+        groups = values.get(deployment["name"].lower(), {}).get("groups", [])
+        for named in {group["acceleratorType"] for group in groups if "acceleratorType" in group}:
+            deployment["ray_actor_options"]["accelerator_type"] = named
+    file = tmp_path / "serve.yaml"
+    file.write_text(yaml.safe_dump(config))
+    loaded = serve_config.load(file)
+    capacity.require_fit(loaded)
+    assert len(list(capacity.placements(loaded))) == (0 if path.stem == "cpu-demo" else 2)
 
 
 @by_value_set

@@ -189,6 +189,27 @@ def test_the_schema_refuses(wrong: dict[str, Any], place: str) -> None:
             "upgrade.incremental.gatewayClassName: missing",
             "or use NewCluster",
         ),
+        (
+            values(
+                upgrade={
+                    "strategy": "NewClusterWithIncrementalUpgrade",
+                    "incremental": {"gatewayClassName": "istio"},
+                },
+                httpRoute={"enabled": True, "parentRefs": [{"name": "public"}]},
+            ),
+            "NewClusterWithIncrementalUpgrade makes a Gateway and a route of its own",
+            "or use NewCluster",
+        ),
+        (
+            values(
+                upgrade={
+                    "strategy": "NewClusterWithIncrementalUpgrade",
+                    "incremental": {"gatewayClassName": "istio", "stepSizePercent": 50},
+                }
+            ),
+            "stepSizePercent 50 is above maxSurgePercent 25",
+            "",
+        ),
         (values(ingress={"enabled": True}), "ingress.host: missing", ""),
         (values(httpRoute={"enabled": True}), "httpRoute.parentRefs: missing", "name the Gateway"),
     ],
