@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,16 @@ def pins(file: str) -> dict[str, str]:
     lines = [line for line in (PROJECT / file).read_text().splitlines() if "==" in line]
     named = [line.split("==") for line in lines if not line.startswith("#")]
     return {name.lower().replace("_", "-"): version for name, version in named}
+
+
+def test_all_that_the_project_needs_is_pinned_in_both_images() -> None:
+    """To mend: see docker/README.md."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    common = [*project["dependencies"], *extras["postgres"]]
+    assert named(common) <= set(pins("constraints.txt"))
+    assert named([*common, *extras["vllm"]]) <= set(pins("docker/constraints-cuda.txt"))
+
+
+def named(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ]", text)[0].lower().replace("_", "-") for text in requirements}

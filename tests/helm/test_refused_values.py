@@ -180,6 +180,13 @@ def test_the_schema_refuses(wrong: dict[str, Any], place: str) -> None:
             "kubectl create secret",
         ),
         (
+            values(
+                settings={"draft": DRAFT, "target": DRAFT, "method": {"deadline_ms": 900_000}},
+            ),
+            "router.drainSeconds: 600 is not above settings.method.deadline_ms (900 s)",
+            "Raise router.drainSeconds",
+        ),
+        (
             values(upgrade={"oldClusterSeconds": 60}),
             "upgrade.oldClusterSeconds: 60 is not above router.drainSeconds 600",
             "",
