@@ -73,6 +73,7 @@ def test_what_is_read_is_as_the_document_says(operation: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mode", MODES, ids=name_of)
 @pytest.mark.parametrize("operation", ASKING, ids=name_of)
 def test_two_thousand_generated_requests_break_nothing(
