@@ -106,8 +106,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _body_of(request: Request) -> type[BaseModel]:
-    """The model that the route's `body` was read as."""
-    kind: type[BaseModel] = get_type_hints(request.scope["endpoint"])["body"]
+    """The model that the route's `body` was read as; a bare one for a route without."""
+    kind: type[BaseModel] = get_type_hints(request.scope["endpoint"]).get("body", BaseModel)
     return kind
 
 

@@ -23,10 +23,10 @@ class ModelServer:
 
     def __init__(self, settings: Kind, *, judges: bool = False) -> None:
         """Load the engine; `judges`: as the target, so BadInput where it cannot rate a text."""
-        self._replica: str = get_replica_context().replica_tag
         self._engine = loading.load(settings)
         if judges:
             require_scores(self._engine.capabilities)
+        self._replica: str = get_replica_context().replica_tag
 
     async def capabilities(self) -> Capabilities:
         return self._engine.capabilities

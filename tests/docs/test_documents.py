@@ -112,7 +112,7 @@ def test_the_clients_of_the_documents_get_the_answer(served: str, program: str) 
 @pytest.mark.serve
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_command_of_the_documents_streams(served: str) -> None:
-    (command,) = [c for c in code_blocks(HTTP_API, "bash") if c.startswith("curl")]
+    (command,) = [c for c in code_blocks(HTTP_API, "bash") if c.startswith("curl -sN")]
     words = shlex.split(command.replace("http://127.0.0.1:8000", served))
     said = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
     assert '"event": "SegmentScored"' in said

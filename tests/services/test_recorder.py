@@ -18,6 +18,7 @@ from atts_core.calibration.traces import read_trace
 from atts_core.errors import BadInput
 from atts_core.settings import Method
 from atts_core.types import Message
+from services.local import LocalBackend
 from services.recorder import Recorder, recording
 from services.service import Service
 from tests.services.conftest import ANSWER, backend, client
@@ -32,13 +33,11 @@ BODY = {
 async def recorded(folder: Path, draft: Any = lambda seen, request: ANSWER) -> Path:
     """A trace of one question."""
     with recording(folder, "router") as recorder:
-        served = backend(draft, rates=lambda text: 0.5)
-        served.service = Service(
-            served.service.draft,
-            served.service.target,
-            served.service.gate,
-            served.service.limits,
-            recorder,
+        plain = backend(draft, rates=lambda text: 0.5)
+        service = plain.service
+        served = LocalBackend(
+            plain.settings,
+            Service(service.draft, service.target, service.gate, service.limits, recorder),
         )
         async with client(served) as http:
             assert (await http.post("/v1/chat/completions", json=BODY)).status_code == 200

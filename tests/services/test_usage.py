@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
 from atts_core.engine import Generate, Line
 from atts_core.errors import EngineUnavailable
+from atts_core.usage import Waste
 from services import serve_config
 from services.local import LocalBackend, local_backend
 from tests.services.conftest import backend, client
@@ -117,7 +118,7 @@ async def wasted(asked: dict[str, Any], *engines: Any, **settings: Any) -> dict[
     return {model: tokens[model]["wasted"] for model in ("draft", "target")}
 
 
-NOTHING = {"cancelled": 0, "failed": 0, "replaced": 0, "presampled": 0}
+NOTHING = dict.fromkeys(get_args(Waste), 0)
 
 
 async def test_nothing_is_wasted_where_all_chains_vote() -> None:

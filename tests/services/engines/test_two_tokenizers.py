@@ -19,6 +19,7 @@ from atts_core.allowance import Allowance
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
 from atts_core.events import Event
+from atts_core.policies.atts import by_gate
 from atts_core.settings import Method
 from atts_core.types import EngineCost, Ids, Message, Question, Scored, Segment
 from models.arithmetic import tokenizer as arithmetic
@@ -227,7 +228,7 @@ async def test_both_engines_know_the_whole_chain(
 ) -> None:
     prompts = [await engine.render(QUESTION.messages) for engine in pair]
     chain = Chain(*map(Reading, prompts), shared_vocabulary=False)
-    await Candidate(run_of(pair, []), 0, chain).advance()
+    await Candidate(run_of(pair, []), 0, chain).advance(by_gate)
     assert chain.text
     for engine, prompt, reading in zip(
         pair, prompts, (chain.by_draft, chain.by_target), strict=True
