@@ -14,10 +14,12 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services import page
 from services.settings import ENVIRONMENT, AccessSettings, Key
 from services.wire import error_body
 
-OPEN_PATHS = {"/health"}
+OPEN_PATHS = {"/health", *page.FILES}
+"""What needs no key: it tells nothing of models, questions or runs."""
 OWNER = "atts.owner"
 """Where a request's scope says whose it is."""
 
@@ -77,7 +79,7 @@ class _Use:
 
 
 class Access:
-    """ASGI middleware: without a known key, every path but `/health` answers 401."""
+    """ASGI middleware: without a known key, every path but `OPEN_PATHS` answers 401."""
 
     def __init__(
         self, app: ASGIApp, keys: list[Key], clock: Callable[[], float] = monotonic

@@ -21,6 +21,7 @@ from services.chat_stream import ChatStream
 from services.completions import completion_routes
 from services.http_errors import add_error_handlers
 from services.openapi import CHAT_EXAMPLES, add_document, answering, described
+from services.page import page_routes
 from services.run_routes import KEY_HEADER, RUN_HEADER, run_routes
 from services.runs.registry import Runs
 from services.schemas import ChatCompletion, Health, ModelList, ModelReply, Readiness, Version
@@ -59,6 +60,7 @@ def create_app(backend: Backend) -> FastAPI:
     app.include_router(calibration_routes(backend))
     app.include_router(run_routes(backend))
     app.include_router(completion_routes(backend))
+    app.include_router(page_routes())
     served = backend.settings.served_model
     began = int(time.time())
 
