@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def page_routes() -> APIRouter:
     return routes
 
 
-def _sender(file: Path) -> object:
+def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
     content = file.read_bytes()
     tag = f'"{sha256(content).hexdigest()[:32]}"'
     headers = HEADERS | {"etag": tag, "content-type": TYPES[file.suffix]}

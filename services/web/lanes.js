@@ -81,8 +81,7 @@ class Lane {
   #showEnd({ answer, ending, error }, speaks) {
     const said = [];
     if (answer !== null && answer !== undefined) said.push(h("span", { class: "vote" }, answerOf(answer)));
-    else if (ending === "cancelled") said.push(h("span", { class: "none" }, "cancelled"));
-    else if (ending !== null) said.push(h("span", { class: "none" }, "no answer"));
+    else if (ending !== null && !["cancelled", "stopped"].includes(ending)) said.push(h("span", { class: "none" }, "no answer"));
     if (speaks) said.push(h("span", { class: "speaker" }, "speaks for it"));
     if (error) said.push(h("span", { class: "error" }, error));
     this.#end.replaceChildren(...said);

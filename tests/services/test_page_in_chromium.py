@@ -1,0 +1,241 @@
+"""The page in a real Chromium, over the embedded pair and over scripted engines that misbehave.
+
+Screenshots are left in artifacts/page, to be looked at.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from atts_core.engine import Generate, Line
+from atts_core.errors import EngineUnavailable
+from services import serve_config
+from services.access import hashed
+from services.local import LocalBackend, local_backend
+from tests.services.conftest import backend
+
+playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.serve,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
+]
+SHOTS = Path(__file__).resolve().parents[2] / "artifacts" / "page"
+QUESTION = "Start with 47. Add 38. Multiply by 3. Subtract 60. Add 77. What is the result?"
+
+
+class Listening(Protocol):
+    def __call__(self, backend: LocalBackend) -> AbstractAsyncContextManager[str]: ...
+
+
+class Watched:
+    """A page, with what it said on the console and where its requests went."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page, self.url = page, url
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.expected: tuple[str, ...] = ()
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._console)
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    async def ask(self, question: str, **fields: str) -> None:
+        for name, value in fields.items():
+            await self.page.fill(f"#{name}", value)
+        await self.page.fill("#question", question)
+        await self.page.press("#question", "Enter")
+
+    async def finished(self, runs: int = 1) -> None:
+        await self.see(".run[data-status=finished]", runs)
+
+    async def see(self, selector: str, count: int = 1) -> None:
+        await playwright.expect(self.page.locator(selector)).to_have_count(count, timeout=30_000)
+
+    async def shot(self, name: str) -> None:
+        await self.page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+    def require_calm(self) -> None:
+        """No error but the `expected` ones, and no request to another host."""
+        unexpected = [
+            said for said in self.complaints if not any(known in said for known in self.expected)
+        ]
+        assert unexpected == []
+        assert self.requests
+        assert [url for url in self.requests if not url.startswith(self.url + "/")] == []
+
+
+@asynccontextmanager
+async def opened(url: str, path: str = "/", **context: Any) -> AsyncIterator[Watched]:
+    async with playwright.async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        wanted = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"} | context
+        page = await (await browser.new_context(**wanted)).new_page()
+        watched = Watched(page, url)
+        await page.goto(url + path)
+        yield watched
+        watched.require_calm()
+        await browser.close()
+
+
+async def test_a_question_is_asked_watched_opened_again_stepped_through_and_compared(
+    listening: Listening,
+) -> None:
+    settings = serve_config.load(serve_config.LOCAL).settings
+    async with local_backend(settings) as pair, listening(pair) as url:
+        async with opened(url) as watched:
+            page = watched.page
+            await watched.see(".health[data-state=up]")
+            await watched.shot("welcome")
+            await watched.ask(QUESTION, seed="1")
+            await watched.see(".lane", 8)
+            await playwright.expect(page.locator(".chip.target").first).to_be_visible()
+            await watched.finished()
+            await playwright.expect(page.locator(".answer .value math mn")).to_have_text("272")
+            await watched.see(".lane.speaks")
+            assert await page.locator("del.chip").count() > 0
+            assert await page.locator(".gate.accepted .p").count() > 0
+            assert await page.locator('.lane[data-state="cancelled"]').count() > 0
+            await watched.see(".side .nominal >> nth=0")
+            assert await page.locator(".stages li").count() >= 5
+            await watched.shot("light")
+
+            light = await page.evaluate(
+                "getComputedStyle(document.documentElement).backgroundColor"
+            )
+            await page.click("#theme")
+            await page.reload()
+            await watched.finished()
+            dark = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+            assert light != dark, "the theme that was chosen stays"
+            await page.click(".who >> nth=1")
+            await watched.see(".details table")
+            await watched.shot("dark")
+            link = page.url.removeprefix(url)
+            assert link.startswith("/?run=chatcmpl-")
+
+            await page.goto(url)
+            await page.select_option("#other", "atts:target-only")
+            await watched.ask(QUESTION, seed="1")
+            await watched.finished(2)
+            await playwright.expect(page.locator(".answer .value")).to_have_text(["272", "272"])
+            assert page.url.count("run=") == 2
+            await watched.shot("two")
+
+        async with opened(url, link, viewport={"width": 390, "height": 844}) as watched:
+            page = watched.page
+            await watched.finished()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+            await watched.shot("phone")
+            slider = page.locator(".stepper input")
+            last = await slider.input_value()
+            await slider.focus()
+            await page.keyboard.press("Home")
+            await watched.see(".chip", 0)
+            for _ in range(12):
+                await page.keyboard.press("ArrowRight")
+            assert await slider.input_value() == "12"
+            await playwright.expect(page.locator(".answer .value math")).to_have_count(0)
+            await page.keyboard.press("End")
+            assert await slider.input_value() == last
+            await playwright.expect(page.locator(".answer .value")).to_have_text("272")
+
+
+MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
+
+
+async def test_markup_in_questions_and_chains_is_shown_and_never_executed(
+    listening: Listening,
+) -> None:
+    said = MARKUP + r" $\frac{1}{2}$ \constructor \boxed{\frac{1}{<b>2</b>}}"
+    async with listening(backend(lambda seen, request: said)) as url, opened(url) as watched:
+        question = MARKUP + "?" * (10_000 - len(MARKUP))
+        await watched.ask(question)
+        await watched.finished()
+        assert await watched.page.text_content(".question") == question
+        assert MARKUP in (await watched.page.text_content(".chip .text") or "")
+        assert await watched.page.locator(".run img, .run script, .run b:not(.who b)").count() == 0
+        assert await watched.page.title() == "ATTS"
+        assert await watched.page.locator(".chip mfrac").count() > 0
+        await watched.shot("markup")
+
+
+async def test_the_page_says_what_failed_in_the_middle(listening: Listening) -> None:
+    def draft(seen: str, request: Generate) -> str:
+        if "step" in seen:
+            raise EngineUnavailable("the draft's replica is gone")
+        return "step\n\n"
+
+    served = backend(draft, lambda seen, request: "step\n\n")
+    async with listening(served) as url, opened(url) as watched:
+        await watched.ask("1 + 1?")
+        await watched.see(".run[data-status=failed]")
+        trouble = watched.page.locator(".run .trouble")
+        await playwright.expect(trouble).to_contain_text("the draft's replica is gone")
+        await watched.see('.lane[data-state="failed"] >> nth=0')
+        await watched.shot("failed")
+
+
+async def test_a_refused_question_is_refused_in_the_server_s_words(listening: Listening) -> None:
+    async with listening(backend()) as url, opened(url) as watched:
+        watched.expected = ("status of 400",)
+        await watched.ask("1 + 1?", candidates="1000")
+        await watched.see(".run[data-status=refused]")
+        await playwright.expect(watched.page.locator(".run .trouble")).to_contain_text(
+            "limits.max_candidates"
+        )
+
+
+async def test_a_key_is_asked_for_once_and_a_wrong_one_again(listening: Listening) -> None:
+    keys = {"keys": [{"name": "ann", "sha256": hashed("right")}]}
+    async with listening(backend(access=keys)) as url, opened(url) as watched:
+        watched.expected = ("status of 401",)
+        page = watched.page
+        await playwright.expect(page.locator("#key-why")).to_contain_text("API key only")
+        await watched.shot("key")
+        await page.fill("#key-field", "wrong")
+        await page.keyboard.press("Enter")
+        await playwright.expect(page.locator("#key-why")).to_contain_text("does not know")
+        await page.fill("#key-field", "right")
+        await page.keyboard.press("Enter")
+        await watched.see(".health[data-state=up]")
+        await watched.ask("1 + 1?")
+        await watched.finished()
+        assert await page.evaluate("localStorage.length") == 0
+        await page.reload()
+        await watched.finished()
+
+
+async def test_a_live_run_is_followed_by_its_link_and_stopped_from_there(
+    listening: Listening,
+) -> None:
+    served = backend(lambda seen, request: Line("step", ticks=10**9))
+    async with listening(served) as url, opened(url) as first, opened(url) as second:
+        await first.ask("1 + 1?", candidates="1")
+        await first.page.wait_for_url("**/?run=*")
+        await second.page.goto(first.page.url)
+        await second.see(".run[data-status=running]")
+        await second.page.click(".run header button")
+        await first.see(".run[data-status=cancelled]")
+        await second.see(".run[data-status=cancelled]")
+
+
+async def test_a_run_that_nobody_knows_and_a_lost_server_are_said(listening: Listening) -> None:
+    async with listening(backend()) as url, opened(url, "/?run=chatcmpl-unknown") as watched:
+        watched.expected = ("status of 404", "ERR_")
+        await watched.see(".run[data-status=lost]")
+        await watched.page.context.set_offline(True)
+        await watched.ask("1 + 1?")
+        await watched.see(".run[data-status=refused]")
+        trouble = watched.page.locator(".run .trouble")
+        await playwright.expect(trouble).to_contain_text("cannot be reached")
