@@ -110,7 +110,7 @@ function banks(calibration) {
   const filled = calibration.banks.filter((bank) => bank.size > 0);
   const { store, drift } = calibration;
   const facts = [
-    `${calibration.coverage} coverage · ${calibration.decisions} decisions · ${calibration.questions} questions`,
+    `${calibration.decisions} decisions of this router · ${calibration.questions} questions remembered`,
     drift.alarms ? `${drift.alarms} drift alarms` : "no drift alarm",
     store.store_error ? `store: ${store.store_error}` : null,
   ];

@@ -6,6 +6,9 @@ export const STAGES = [
   "takeover", "judge_queue", "judge", "target_queue", "target",
 ];
 
+/** Endings that are not a chain's own: what it said so far is no vote. */
+const CUT_SHORT = new Set(["cancelled", "stopped", "failed"]);
+
 export class Story {
   at = 0;
   candidates = [];
@@ -115,7 +118,7 @@ export class Story {
     CandidateFinished: (event, one) => {
       one.doing = null;
       one.ending = event.ending;
-      one.answer = event.answer;
+      one.answer = CUT_SHORT.has(event.ending) ? null : event.answer;
       one.error = event.error;
       one.tokens = event.tokens;
       one.ended = event.at;
