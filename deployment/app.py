@@ -47,8 +47,10 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     to a Serve that was started in this process. Raises `BadInput` for what is not allowed.
     """
     settings = validated(Settings, located(args))
-    draft = _deployment("Draft", options).bind(settings.draft)
-    target = _deployment("Target", options).bind(settings.target, judges=True)
+    draft = _deployment("Draft", options).bind(settings.draft, metrics=settings.metrics)
+    target = _deployment("Target", options).bind(
+        settings.target, judges=True, metrics=settings.metrics
+    )
     store = _deployment("CalibrationStore", options).bind(
         settings.store, settings.store.windows * settings.calibration.window, settings.runs
     )

@@ -16,6 +16,7 @@ from atts_core.acceptance import Gate
 from services.courier import Courier
 from services.http_app import create_app
 from services.mathematics import mathematics
+from services.metrics.looks import measured
 from services.pair import pair_of
 from services.recorder import recording
 from services.remote_engine import RemoteEngine
@@ -84,7 +85,7 @@ class Router:
                     self._draft, self._target, gate, settings.limits, recorder, compare
                 )
                 self.runs = Runs(self.service, settings, RemoteArchive(store))
-                async with self.runs.running():
+                async with self.runs.running(), measured(self):
                     yield
 
 

@@ -139,6 +139,15 @@ class ComparisonSettings(Strict):
     )
 
 
+class MetricsSettings(Strict):
+    """What is measured, for Prometheus: see docs/monitoring.md."""
+
+    enabled: bool = Field(True, description="whether anything is measured")
+    every_seconds: float = Field(
+        2.0, ge=0.1, le=60, description="pause between two hand-overs to the node's agent"
+    )
+
+
 class Settings(Strict):
     """What is served and how. Replicas, GPUs, placement and ports belong to the Serve config."""
 
@@ -155,6 +164,7 @@ class Settings(Strict):
     store: StoreSettings = Field(default_factory=StoreSettings)
     comparison: ComparisonSettings = Field(default_factory=ComparisonSettings)
     runs: RunSettings = Field(default_factory=RunSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     record: Path | None = Field(
         None, description="folder in which each router keeps its runs as a trace; None: nowhere"
     )

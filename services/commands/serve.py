@@ -32,6 +32,10 @@ def serve(
     address: Annotated[
         str | None, typer.Option(help="a running Ray cluster, e.g. auto; default: start one here")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="where Prometheus scrapes a cluster started here; default: a free port"),
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="keep all runs in this folder, as traces for `atts replay`")
     ] = None,
@@ -56,7 +60,7 @@ def serve(
         _say("NO API KEYS ARE SET: whoever reaches the port may ask (`atts key NAME` makes one)")
     _say(f"starting Ray and {wanted.settings.served_model} …")
     stop = threading.Event()
-    shutdown = _start(wanted, host, port, address)
+    shutdown = _start(wanted, host, port, address, metrics_port)
     # After Ray's start, which installs handlers of its own.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -71,7 +75,13 @@ def serve(
         shutdown()
 
 
-def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str | None) -> Any:
+def _start(
+    wanted: serve_config.ServeConfig,
+    host: str,
+    port: int,
+    address: str | None,
+    metrics_port: int | None,
+) -> Any:
     """Ray, Serve and the application; returns what takes them down again."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled" if address is None else "token")
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.proxy:middlewares")
@@ -81,7 +91,11 @@ def _start(wanted: serve_config.ServeConfig, host: str, port: int, address: str 
 
     from services.commands.start_failure import raise_reason
 
-    own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    own = {
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_metrics_export_port": metrics_port,
+    }
     ray.init(
         address=address or "local",  # None would join a cluster that happens to run here
         logging_level=logging.ERROR,

@@ -31,6 +31,9 @@ class Counters:
     """Totals since the start."""
 
     steps: int = 0
+    step_seconds: float = 0.0
+    batched_sequences: int = 0
+    """Sequences that took part, over all steps."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     written_tokens: int = 0
@@ -117,17 +120,20 @@ class StepLoop:
 
     def step(self) -> list[Finished]:
         """Advance every running job; returns those that are done."""
+        began = monotonic()
         self.counters.steps += 1
         self._admit()
         while self._ready and self._forward.fits(self._ready[0]):
             self._forward.join(self._ready.popleft())
             self._writing += 1
         portion = self._portion()
+        self.counters.batched_sequences += len(portion) + self._writing
         for job, token in self._forward.step(portion):
             self._append(job, token)
         for read in [job for job in self._reading if job.computed == job.to_compute]:
             self._has_read(read)
         finished, self._finished = self._finished, []
+        self.counters.step_seconds += monotonic() - began
         return finished
 
     # ------------------------------------------------------------------ admitting

@@ -99,6 +99,8 @@ class TransformersEngine:
             "kv_free": store.free,
             "kv_tokens": store.tokens,
             "steps": counters.steps,
+            "step_seconds": counters.step_seconds,
+            "batched_sequences": counters.batched_sequences,
             "prompt_tokens": counters.prompt_tokens,
             "cached_tokens": counters.cached_tokens,
             "hit_rate": counters.cached_tokens / max(1, counters.prompt_tokens),

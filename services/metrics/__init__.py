@@ -1,0 +1,1 @@
+"""What is measured: names in `catalogue`, values from events, handed on by `board`."""

@@ -1,0 +1,137 @@
+"""What a run counts: a consumer of its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from atts_core import events
+from atts_core.calibration.selectivity import SMALLEST_GROUP, overlap
+from atts_core.settings import Method
+from atts_core.types import Answer, EngineCost
+from atts_core.usage import Usage
+from services.metrics import catalogue as c
+from services.metrics.board import Board
+from services.metrics.split import Split
+
+
+@dataclass
+class RunMetrics:
+    """One run on the board; `usage` is the run's own, which has added each event already."""
+
+    board: Board
+    model: str
+    method: Method
+    usage: Usage
+    split: Split = field(default_factory=Split)
+    open: int = 0
+    """Candidates under way."""
+    stopped: str = "failed"
+    """Why no chain runs any more, once there is an answer."""
+    _seen_text: bool = False
+    _nlls: dict[tuple[int, int], float] = field(default_factory=dict)
+    _judged: dict[int, list[tuple[float, bool]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._of = self.model, self.method.policy
+
+    def __call__(self, event: events.Event) -> None:
+        self.split.add(event)
+        board, of = self.board, self._of
+        match event:
+            case events.Presampled():
+                self._wrote("draft", event.tokens, event.draft_cost)
+                self._scored(event.scored, event.target_cost)
+            case events.CandidateStarted():
+                self.open += 1
+            case events.SegmentDrafted():
+                self._text(event.at)
+                board.count(c.SEGMENTS, *of, "draft")
+                self._wrote("draft", event.tokens, event.cost)
+            case events.Peeked():
+                self._wrote("draft", event.tokens, event.cost)
+            case events.SegmentScored():
+                self._nlls[event.candidate, event.turn] = event.nll
+                self._scored(event.tokens, event.cost)
+            case events.ChainScored():
+                self._scored(event.tokens, event.cost)
+            case events.Decided():
+                self._decided(event)
+            case events.TakenOver():
+                self._text(event.at)
+                board.count(c.TAKEOVERS, *of)
+                board.count(c.SEGMENTS, *of, "target")
+                self._wrote("target", event.tokens, event.cost)
+            case events.SegmentWritten():
+                self._text(event.at)
+                board.count(c.SEGMENTS, *of, event.model)
+                self._wrote(event.model, event.tokens, event.cost)
+            case events.StepJudged():
+                self._wrote("target", event.tokens, event.cost)
+            case events.CandidateFinished():
+                self.open -= 1
+                board.count(c.CANDIDATES, *of, event.ending)
+            case events.DriftAlarm():
+                board.count(c.ALARMS, event.kind)
+            case _:
+                pass
+
+    def answered(self, answer: Answer) -> None:
+        self.stopped = answer.stopped
+
+    def end(self, reason: str, seconds: float) -> None:
+        """The run ended `seconds` after its call; only one with an answer has a latency."""
+        board, of = self.board, self._of
+        board.count(c.REQUESTS, *of, reason)
+        for role, model in (("draft", self.usage.draft), ("target", self.usage.target)):
+            for why, tokens in model.wasted.items():
+                if tokens:
+                    board.count(c.WASTED, *of, role, why, by=tokens)
+        if reason in ("failed", "cancelled", "refused"):
+            return
+        board.observe(c.LATENCY, *of, value=seconds)
+        label = c.latency_label(seconds)
+        for stage, spent in self.split.seconds(seconds).items():
+            board.observe(c.STAGE, *of, stage, value=spent)
+            board.count(c.STAGE_TOTAL, *of, stage, label, by=spent)
+        self._selectivity()
+
+    def _text(self, at: float) -> None:
+        if not self._seen_text:
+            self._seen_text = True
+            self.board.observe(c.FIRST_TEXT, *self._of, value=at)
+
+    def _wrote(self, role: str, tokens: int, cost: EngineCost) -> None:
+        self._spent(role, "generated", max(tokens, cost.written_tokens), cost)
+
+    def _scored(self, tokens: int, cost: EngineCost) -> None:
+        self._spent("target", "scored", tokens, cost)
+
+    def _spent(self, role: str, kind: str, tokens: int, cost: EngineCost) -> None:
+        board, of = self.board, self._of
+        board.count(c.TOKENS, *of, role, kind, by=tokens)
+        board.count(c.TOKENS, *of, role, "prompt", by=cost.prompt_tokens)
+        board.count(c.TOKENS, *of, role, "cached", by=cost.cached_tokens)
+        board.count(c.BUSY, *of, role, kind, by=cost.busy)
+
+    def _decided(self, event: events.Decided) -> None:
+        board, of, decision = self.board, self._of, event.decision
+        turn = c.turn_label(event.turn)
+        board.count(c.DECISIONS, *of, turn)
+        board.count(c.REJECTED, *of, turn, by=float(decision.taken_over))
+        board.count(c.NOMINAL, *of, turn, by=self.method.rate)
+        board.observe(c.P_VALUES, *of, value=decision.p_smoothed)
+        line = self.split.waited(event.candidate)
+        board.count(c.SYNC, *of, by=line)
+        nll = self._nlls.pop((event.candidate, event.turn), None)
+        if nll is not None:
+            self._judged.setdefault(event.turn, []).append((nll, decision.taken_over))
+
+    def _selectivity(self) -> None:
+        """Of the segments that a barrier would have picked, those taken over."""
+        for group in self._judged.values():
+            if len(group) < SMALLEST_GROUP:
+                continue
+            picks = max(1, round(self.method.rate * len(group)))
+            share = overlap([group], self.method.rate) or 0.0
+            self.board.count(c.PICKS, *self._of, by=picks)
+            self.board.count(c.HITS, *self._of, by=round(share * picks))
