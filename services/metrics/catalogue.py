@@ -1,7 +1,8 @@
 """Every metric: its name, kind, labels and what it means. Prometheus sees them as `ray_NAME`.
 
 Names are vLLM's where the thing is the same. No label holds an id of a request, run or key; Ray
-adds application, deployment and replica.
+adds application, deployment and replica. Ray exports an observation as the middle of its bucket, so
+what must add up is a counter as well.
 """
 
 from __future__ import annotations
