@@ -12,6 +12,7 @@ from services.commands import (
     bench,
     calibration,
     doctor,
+    eval,
     key,
     plan,
     replay,
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
+app.command("eval")(eval.evaluate)
 app.command("doctor")(doctor.doctor)
 app.command("key")(key.key)
 app.command("plan")(plan.plan)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import httpx
 
 from atts_core.answers import split_reasoning
-from atts_core.errors import AttsError, BadInput
+from atts_core.errors import AttsError, BadInput, Overloaded
 from atts_core.events import Event, as_json
 from atts_core.settings import validated
 from services import reply
@@ -22,6 +22,10 @@ from services.wire import ChatRequest
 
 KEY = "ATTS_API_KEY"
 """The environment variable that holds the key for a server which wants one."""
+
+
+class ServerLost(AttsError):
+    """The server cannot be reached, or went away in the middle of an answer."""
 
 
 def authorization() -> dict[str, str]:
@@ -40,7 +44,7 @@ async def reachable(server: str) -> bool:
     return response.status_code == 200
 
 
-async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def remote_run(server: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """The run's events, then `{"event": "Completed", "completion": …}`, from a running server."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     asked["atts"] = {**body.get("atts", {}), "events": True}
@@ -69,7 +73,7 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncIterator[dict[st
                 elif "event" not in event:
                     completed |= {k: v for k, v in chunk.items() if k in ("id", "usage", "atts")}
     except httpx.HTTPError as error:
-        raise AttsError(f"{server}: {type(error).__name__}: {error}") from None
+        raise ServerLost(f"{server}: {type(error).__name__}: {error}") from None
     yield {"event": "Completed", "completion": completed}
 
 
@@ -78,7 +82,7 @@ def _message(answer: dict[str, Any]) -> dict[str, str]:
     return {"content": statement, "reasoning_content": reasoning}
 
 
-async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """The same, from engines in this process."""
     request = validated(ChatRequest, body)
     method = request.method(backend.settings)
@@ -104,4 +108,6 @@ def _refused(status: int, body: bytes) -> AttsError:
     except (ValueError, KeyError, TypeError):
         return AttsError(f"the server answered with status {status}")
     message = error["message"]
+    if status == 429:
+        return Overloaded(message)
     return BadInput(message, field=error.get("param")) if status < 429 else AttsError(message)

@@ -1,0 +1,179 @@
+"""Every policy over every question, one after the other, so that each has the machine alone.
+
+For each seed in turn, each policy asks all questions, `at_once` in flight. With the next seed
+another policy comes first, so that none is always the one after the start. Before each of these
+passes one question is asked that does not count: it pays for what is slow only once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from atts_core.comparison import Comparer, Mathematics
+from atts_core.errors import AttsError, BadInput, Overloaded
+from atts_core.grading import grade
+from atts_core.types import Comparison, Message, Question
+from services.client import ServerLost
+from services.evaluation.account import Account
+from services.evaluation.hosts import Ask, Host
+from services.evaluation.items import Item
+from services.evaluation.results import Results, Row
+from services.evaluation.specs import PolicySpec
+
+UNAVAILABLE = "atts.policy"
+"""The field that an error names where a policy cannot be served by the two models."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked, in how many at once."""
+
+    items: Sequence[Item]
+    policies: Sequence[PolicySpec]
+    seeds: Sequence[int]
+    at_once: int
+    comparison: Comparison
+    tolerance: float = 0.0
+
+    def passes(self) -> Iterator[tuple[int, PolicySpec]]:
+        """Seed by seed; the policies in turn, from another one each time."""
+        for number, seed in enumerate(self.seeds):
+            first = number % len(self.policies)
+            for policy in (*self.policies[first:], *self.policies[:first]):
+                yield seed, policy
+
+
+@dataclass
+class Evaluation:
+    """A plan being carried out."""
+
+    plan: Plan
+    host: Host
+    results: Results
+    mathematics: Mathematics | None
+    on_row: Callable[[Row], None] = lambda row: None
+    session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    skipped: dict[str, str] = field(default_factory=dict)
+    """By label, why a policy cannot be served here."""
+
+    async def run(self) -> None:
+        """Ask what has no answer yet.
+
+        Raises `AttsError` where nobody answers any more: what is finished is kept.
+        """
+        for seed, policy in self.plan.passes():
+            left = [
+                item
+                for item in self.plan.items
+                if not self.results.finished((policy.label, seed, item.id))
+            ]
+            if left and policy.label not in self.skipped:
+                await self._warm_up(policy, seed)
+            if left and policy.label not in self.skipped:
+                await self._pass(policy, seed, left)
+
+    async def _warm_up(self, policy: PolicySpec, seed: int) -> None:
+        """One question that does not count; it shows whether the policy can be served at all."""
+        body = policy.body(self.host.model, self.plan.items[0].question, seed)
+        try:
+            async with aclosing(self.host.fresh()(body)) as run:
+                async for _ in run:
+                    pass
+        except BadInput as error:
+            if error.field == UNAVAILABLE:
+                self.skipped[policy.label] = error.message
+            elif error.field and error.field.startswith(("atts", "model")):
+                raise BadInput(f"{policy.label}: {error.message}", field=error.field) from None
+        except (ServerLost, Overloaded):
+            raise
+        except AttsError:
+            pass  # about this question: its row will say so
+
+    async def _pass(self, policy: PolicySpec, seed: int, left: Sequence[Item]) -> None:
+        ask = self.host.fresh()
+        waiting = iter(left)
+
+        async def keep_asking() -> None:
+            for item in waiting:
+                row = await self._question(ask, policy, seed, item)
+                await self.results.add(row)
+                self.on_row(row)
+
+        try:
+            async with asyncio.TaskGroup() as places:
+                for _ in range(self.plan.at_once):
+                    places.create_task(keep_asking())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _question(self, ask: Ask, policy: PolicySpec, seed: int, item: Item) -> Row:
+        """One question asked and graded. A failure is a row, too; one without a host is none."""
+        account, body = Account(), policy.body(self.host.model, item.question, seed_of(seed, item))
+        completion: dict[str, Any] = {}
+        error: str | None = None
+        asked, began = time.time(), monotonic()
+        try:
+            async with aclosing(ask(body)) as run:
+                async for event in run:
+                    if event["event"] == "Completed":
+                        completion = event["completion"]
+                    else:
+                        account.add(event)
+        except (ServerLost, Overloaded):
+            raise
+        except AttsError as failure:
+            error = str(failure)
+        latency = monotonic() - began
+        if error is None and "atts" not in completion:
+            raise ServerLost(f"{policy.label}, {item.id}: the answer ended without its end")
+        return {
+            "policy": policy.label,
+            "seed": seed,
+            "question": item.id,
+            "error": error,
+            "session": self.session,
+            "asked_at": round(asked, 3),
+            "began": round(began, 4),
+            "latency": round(latency, 4),
+            **account.as_row(began, timeline=item.id == self.plan.items[0].id),
+            **await self._graded(item, account, completion.get("atts")),
+        }
+
+    async def _graded(
+        self, item: Item, account: Account, atts: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The truth about the run's answer and about each chain that ended by itself."""
+        question = Question(item.id, (Message("user", item.question),))
+        comparer = Comparer.of(
+            question, self.plan.comparison, self.plan.tolerance, self.mathematics
+        )
+        answer = None if atts is None else atts["answer"]
+        verdict = await grade(answer, item.answer, comparer)
+        ended = [chain for chain in account.chains.values() if chain.voted]
+        right = [await grade(chain.answer, item.answer, comparer) for chain in ended]
+        return {
+            "truth": item.answer,
+            "answer": answer,
+            "right": verdict == "same",
+            "chains_ended": len(ended),
+            "chains_right": right.count("same"),
+            "undecided": [verdict, *right].count("undecided"),
+            "stopped": None if atts is None else atts["stopped"],
+            "tokens": None if atts is None else atts["tokens"],
+            "decisions": sum(row[0] for row in account.turns.values()),
+            "rejected": sum(row[1] for row in account.turns.values()),
+        }
+
+
+def seed_of(seed: int, item: Item) -> int:
+    """A question's own seed: the same for every policy, whatever else is asked."""
+    digest = hashlib.sha256(f"{seed}/{item.id}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")

@@ -1,0 +1,136 @@
+"""What is asked of an evaluation, and the configuration that its results belong to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from atts_core.errors import BadInput
+from atts_core.settings import Strict
+from atts_core.types import Comparison
+from services import serve_config
+from services.evaluation import datasets, results, specs
+from services.evaluation.asking import Plan
+from services.evaluation.datasets import Dataset
+
+VERSION = 1
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+class Wishes(Strict):
+    """The command line's words, as they are kept for `--resume`."""
+
+    dataset: str = datasets.EMBEDDED
+    limit: int | None = Field(None, ge=1)
+    instruction: str | None = None
+    policy: tuple[str, ...] = ("target-only", "draft-only", "atts")
+    option: tuple[str, ...] = ()
+    candidates: int | None = Field(None, ge=1)
+    turns: int | None = Field(None, ge=1)
+    seeds: str = "1"
+    at_once: int = Field(4, ge=1, le=1024)
+    comparison: Comparison = "auto"
+    tolerance: float = Field(0.0, ge=0, lt=1)
+    server: str | None = None
+    config: str = str(serve_config.LOCAL)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The wishes understood: a plan, and what tells its results from others."""
+
+    wishes: Wishes
+    dataset: Dataset
+    plan: Plan
+
+    @classmethod
+    def of(cls, wishes: Wishes) -> Asked:
+        """Raises `BadInput` that names the option at fault."""
+        common = specs.common_options(
+            wishes.option,
+            candidates=wishes.candidates,
+            turns=wishes.turns,
+            comparison=None if wishes.comparison == "auto" else wishes.comparison,
+            tolerance=wishes.tolerance or None,
+        )
+        policies = specs.policies(wishes.policy, common)
+        dataset = datasets.load(wishes.dataset, wishes.limit, wishes.instruction)
+        plan = Plan(
+            dataset.items,
+            policies,
+            seeds(wishes.seeds),
+            wishes.at_once,
+            wishes.comparison,
+            wishes.tolerance,
+        )
+        return cls(wishes, dataset, plan)
+
+    def left(self, rows: results.Results) -> int:
+        """Questions without an answer."""
+        return sum(
+            not rows.finished((policy.label, seed, item.id))
+            for seed in self.plan.seeds
+            for policy in self.plan.policies
+            for item in self.plan.items
+        )
+
+    def configuration(self, host: Mapping[str, Any]) -> dict[str, Any]:
+        """All that figures depend on; `host` says who answers."""
+        plan = self.plan
+        return {
+            "version": VERSION,
+            **datasets.described(self.dataset),
+            "policies": {
+                p.label: {"policy": p.policy, "options": dict(p.options)} for p in plan.policies
+            },
+            "seeds": list(plan.seeds),
+            "at_once": plan.at_once,
+            "comparison": plan.comparison,
+            "tolerance": plan.tolerance,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "host": dict(host),
+        }
+
+
+def seeds(text: str) -> list[int]:
+    """`3`: the seeds 1 to 3; `4,7`: these; `4-7`: 4 to 7."""
+    found = _RANGE.fullmatch(text)
+    if found:
+        numbers = list(range(int(found[1]), int(found[2]) + 1))
+    elif text.isdigit():
+        numbers = list(range(1, int(text) + 1))
+    elif re.fullmatch(r"\d+(,\d+)*,?", text):
+        numbers = [int(part) for part in text.split(",") if part]
+    else:
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise BadInput(
+            f"--seeds: found {text!r}; how many (3), which (4,7), or from which to which (4-7)",
+            field="seeds",
+        )
+    return numbers
+
+
+def settings_of(config: Path) -> dict[str, Any]:
+    """What answers in this process depend on: models, method and calibration."""
+    settings = serve_config.load(config).settings.model_dump(mode="json")
+    return {
+        "draft": settings["draft"]["model"],
+        "target": settings["target"]["model"],
+        "method": settings["method"],
+        "calibration": settings["calibration"],
+    }
+
+
+def kept_wishes(folder: Path) -> dict[str, Any]:
+    """The words with which the folder's evaluation was asked for; none where it is new."""
+    there = results.read_configuration(folder)
+    asked = (there or {}).get("asked", {})
+    return dict(asked)

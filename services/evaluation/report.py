@@ -1,0 +1,124 @@
+"""What an evaluation leaves in its folder: `summary.json`, `table.md`, pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from atts_core.errors import BadInput
+from services.evaluation import paste, plots
+from services.evaluation.compare import compare
+from services.evaluation.configuration import Asked
+from services.evaluation.results import Results, Row
+from services.evaluation.summary import summarise
+from services.evaluation.table import by_seed, markdown
+
+ORDER = (
+    "one policy after the other, seed by seed, each seed beginning with the next policy; one "
+    "question before each that does not count"
+)
+
+
+def write(
+    asked: Asked,
+    results: Results,
+    configuration: Mapping[str, Any],
+    skipped: Mapping[str, str],
+    *,
+    compared: tuple[str, str] | None,
+    pictures: bool,
+) -> dict[str, Any]:
+    """All files; returns the summary."""
+    plan, folder = asked.plan, results.folder
+    rows = list(results.rows.values())
+    labels = [policy.label for policy in plan.policies]
+    policies = summarise(rows, labels, skipped, len(plan.items) * len(plan.seeds))
+    found: dict[str, Any] = {
+        **{k: v for k, v in configuration.items() if k not in ("asked", "policies", "version")},
+        "order": ORDER,
+        "from": _day(rows, min),
+        "to": _day(rows, max),
+        "asked": {p.label: {"policy": p.policy, **p.options} for p in plan.policies},
+        "policies": policies,
+    }
+    if compared is not None:
+        found["compare"] = compare(rows, *compared)
+    _replace(folder / "summary.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    _replace(folder / "table.md", f"{about(found)}\n\n{markdown(policies)}")
+    if pictures and plots.available():
+        plots.draw(policies, rows, _nominal(asked), folder)
+    elif pictures:
+        print("no pictures: they need matplotlib: pip install 'atts[plots]'", file=sys.stderr)
+    return found
+
+
+def about(found: Mapping[str, Any]) -> str:
+    """One paragraph: what was asked of whom, on what machine, when."""
+    host = found["host"]
+    who = host.get("server") or f"in process, {host['draft']} and {host['target']}"
+    if "pair" in host:
+        who = f"{who}, {host['pair']}"
+    seeds = ", ".join(map(str, found["seeds"]))
+    day = found["from"] if found["from"] == found["to"] else f"{found['from']} to {found['to']}"
+    return (
+        f"{found['questions']} questions of `{found['dataset']}`, seeds {seeds}, "
+        f"{found['at_once']} at once; {who}; {found['machine']}; {day}. "
+        f"Order: {found['order']}."
+    )
+
+
+def into_document(document: Path, results: Results, found: Mapping[str, Any]) -> list[str]:
+    """Put what the document's marks name between them; returns the names."""
+    rows = list(results.rows.values())
+
+    def rendered(name: str, arguments: Sequence[str]) -> str:
+        match name, arguments:
+            case "about", []:
+                return about(found)
+            case "table", []:
+                return markdown(found["policies"])
+            case "seeds", []:
+                return by_seed(found["policies"])
+            case "compare", [one, other]:
+                return "\n".join(f"- {said}" for said in compare(rows, one, other)["words"])
+            case "picture", [picture]:
+                return _picture(document, results.folder / f"{picture}.png")
+        raise BadInput(
+            f"--paste: {document}: found `eval {' '.join([name, *arguments])}`; known are about, "
+            "table, seeds, compare ONE OTHER, picture NAME",
+            field="paste",
+        )
+
+    return paste.into(document, rendered)
+
+
+def _picture(document: Path, drawn: Path) -> str:
+    if not drawn.exists():
+        raise BadInput(f"--paste: {drawn} does not exist", field="paste")
+    kept = document.parent / "images" / f"eval-{drawn.name}"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copyfile(drawn, kept)
+    return f"![{drawn.stem.replace('-', ' ')}](images/{kept.name})"
+
+
+def _nominal(asked: Asked) -> float | None:
+    rates = {policy.options.get("takeover_rate") for policy in asked.plan.policies}
+    (rate,) = rates if len(rates) == 1 else (None,)
+    return rate
+
+
+def _day(rows: Sequence[Row], of: Any) -> str | None:
+    times = [row["asked_at"] for row in rows]
+    return datetime.fromtimestamp(of(times), UTC).date().isoformat() if times else None
+
+
+def _replace(path: Path, text: str) -> None:
+    """A whole file or none."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text)
+    partial.replace(path)
