@@ -90,12 +90,12 @@ class Evaluation:
         except BadInput as error:
             if error.field == UNAVAILABLE:
                 self.skipped[policy.label] = error.message
-            elif error.field and error.field.startswith(("atts", "model")):
+            elif error.field and not error.field.startswith("messages"):
                 raise BadInput(f"{policy.label}: {error.message}", field=error.field) from None
         except (ServerLost, Overloaded):
             raise
         except AttsError:
-            pass  # about this question: its row will say so
+            pass  # about this one question: its row will say so
 
     async def _pass(self, policy: PolicySpec, seed: int, left: Sequence[Item]) -> None:
         ask = self.host.fresh()
