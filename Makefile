@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve ask doctor test test-vllm bench-vllm check slow bench format clean
+.PHONY: help setup serve ask doctor test test-vllm bench-vllm check slow bench bench-policies format clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,24 @@ check: $(DEV) ## style, types, one-way imports
 
 bench: $(RUN) ## the policies side by side over HTTP
 	$(BIN)/atts bench main $(ARGS)
+
+# What docs/benchmarks.md shows. Each run goes on where it was stopped; remove results/ to begin anew.
+EVAL := $(BIN)/atts eval --resume --candidates 8 --paste docs/benchmarks.md
+ALL := target-only draft-only atts atts-sync random-takeover self-consistency best-of-n specreason \
+	speculative-thinking deepconf-online
+SWEEP := atts rate-0.2=atts:takeover_rate=0.2 rate-0.6=atts:takeover_rate=0.6 \
+	adaptive=atts:coverage=adaptive no-consensus=atts:consensus=false \
+	confidence=atts:confidence=0.95 continue=atts:on_rejection=continue \
+	half-a-step=atts:draft_tokens=12 two-takeovers=atts:target_tokens=48
+
+bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (hours)
+	test -e docs/benchmarks.md || cp benchmarks/policies.md docs/benchmarks.md
+	$(EVAL) --dataset embedded:n=200,seed=7 --seeds 3 --at-once 8 --out results/policies \
+		$(addprefix --policy ,$(ALL)) $(ARGS)
+	$(EVAL) --dataset embedded:n=200,seed=7 --seeds 1 --at-once 1 --out results/alone \
+		$(addprefix --policy ,target-only atts atts-sync) $(ARGS)
+	$(EVAL) --dataset embedded:n=100,seed=8 --seeds 1 --at-once 8 --out results/sweep \
+		$(addprefix --policy ,$(SWEEP)) $(ARGS)
 
 format: $(DEV) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

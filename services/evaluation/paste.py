@@ -1,6 +1,7 @@
 """Figures that a document shows are put there by a command, not by hand.
 
-What stands between `<!-- eval NAME ARGUMENTS -->` and `<!-- /eval -->` is replaced.
+What stands between `<!-- eval RUN WHAT ARGUMENTS -->` and `<!-- /eval -->` is replaced, where RUN
+is the name of the results folder; a document may show several runs.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from pathlib import Path
 
 from atts_core.errors import BadInput
 
-_MARKED = re.compile(r"(<!-- eval (?P<what>[^\n]*?) -->\n).*?(<!-- /eval -->)", re.DOTALL)
+_MARKED = re.compile(
+    r"(<!-- eval (?P<run>\S+) (?P<what>[^\n]+?) -->\n).*?(<!-- /eval -->)", re.DOTALL
+)
 
 Rendered = Callable[[str, Sequence[str]], str]
-"""From a mark's name and arguments to the Markdown between the marks."""
+"""From what a mark names, and its arguments, to the Markdown between the marks."""
 
 
-def into(document: Path, rendered: Rendered) -> list[str]:
-    """Replace what is between the document's marks; returns what they name.
+def into(document: Path, run: str, rendered: Rendered) -> list[str]:
+    """Replace what is between the document's marks of a run; returns what they name.
 
-    Raises `BadInput` where there are no marks; the document is then as it was.
+    Raises `BadInput` where there are none; the document is then as it was.
     """
     try:
         text = document.read_text()
@@ -30,15 +33,17 @@ def into(document: Path, rendered: Rendered) -> list[str]:
     named: list[str] = []
 
     def filled(found: re.Match[str]) -> str:
+        if found["run"] != run:
+            return found[0]
         named.append(found["what"])
-        name, *arguments = shlex.split(found["what"])
-        return f"{found[1]}{rendered(name, arguments).strip()}\n{found[3]}"
+        what, *arguments = shlex.split(found["what"])
+        return f"{found[1]}{rendered(what, arguments).strip()}\n{found[4]}"
 
     new = _MARKED.sub(filled, text)
     if not named:
         raise BadInput(
-            f"--paste: {document} has no mark; figures go between <!-- eval table --> and "
-            "<!-- /eval -->",
+            f"--paste: {document} has no mark of this run; its figures go between "
+            f"<!-- eval {run} table --> and <!-- /eval -->",
             field="paste",
         )
     document.write_text(new)

@@ -73,7 +73,7 @@ def about(found: Mapping[str, Any]) -> str:
 
 
 def into_document(document: Path, results: Results, found: Mapping[str, Any]) -> list[str]:
-    """Put what the document's marks name between them; returns the names."""
+    """Put what the document's marks of this run name between them; returns the names."""
     rows = list(results.rows.values())
 
     def rendered(name: str, arguments: Sequence[str]) -> str:
@@ -87,23 +87,28 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
             case "compare", [one, other]:
                 return "\n".join(f"- {said}" for said in compare(rows, one, other)["words"])
             case "picture", [picture]:
-                return _picture(document, results.folder / f"{picture}.png")
+                return _picture(document, results.folder, picture)
         raise BadInput(
-            f"--paste: {document}: found `eval {' '.join([name, *arguments])}`; known are about, "
-            "table, seeds, compare ONE OTHER, picture NAME",
+            f"--paste: {document}: found `{' '.join([name, *arguments])}`; known are about, table, "
+            "seeds, compare ONE OTHER, picture NAME",
             field="paste",
         )
 
-    return paste.into(document, rendered)
+    return paste.into(document, results.folder.name, rendered)
 
 
-def _picture(document: Path, drawn: Path) -> str:
+def _picture(document: Path, folder: Path, name: str) -> str:
+    drawn = folder / f"{name}.png"
     if not drawn.exists():
-        raise BadInput(f"--paste: {drawn} does not exist", field="paste")
-    kept = document.parent / "images" / f"eval-{drawn.name}"
+        raise BadInput(
+            f"--paste: {document} shows the picture {name!r}, and {drawn} does not exist; the "
+            "pictures need matplotlib: pip install 'atts[plots]'",
+            field="paste",
+        )
+    kept = document.parent / "images" / f"{folder.name}-{drawn.name}"
     kept.parent.mkdir(exist_ok=True)
     shutil.copyfile(drawn, kept)
-    return f"![{drawn.stem.replace('-', ' ')}](images/{kept.name})"
+    return f"![{name.replace('-', ' ')}](images/{kept.name})"
 
 
 def _nominal(asked: Asked) -> float | None:

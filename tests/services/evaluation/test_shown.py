@@ -62,23 +62,27 @@ def test_all_five_pictures_are_drawn(tmp_path: Path, labels: list[str]) -> None:
 
 def test_figures_go_between_a_document_s_marks_and_again_in_their_place(tmp_path: Path) -> None:
     document = tmp_path / "doc.md"
+    other = "<!-- eval other table -->\nof another run\n<!-- /eval -->\n"
     document.write_text(
-        "before\n<!-- eval table -->\nold\n<!-- /eval -->\nmiddle\n"
-        "<!-- eval compare a 'b:x=1' -->\n<!-- /eval -->\nafter\n"
+        "before\n<!-- eval mine table -->\nold\n<!-- /eval -->\nmiddle\n"
+        f"<!-- eval mine compare a 'b:x=1' -->\n<!-- /eval -->\n{other}after\n"
     )
     for figure in ("one", "another"):
-        named = paste.into(document, lambda name, rest, new=figure: f"{new} {name} {rest}\n\n")
+        named = paste.into(
+            document, "mine", lambda what, rest, new=figure: f"{new} {what} {rest}\n"
+        )
         assert named == ["table", "compare a 'b:x=1'"]
         assert document.read_text() == (
-            f"before\n<!-- eval table -->\n{figure} table []\n<!-- /eval -->\nmiddle\n"
-            f"<!-- eval compare a 'b:x=1' -->\n{figure} compare ['a', 'b:x=1']\n"
-            "<!-- /eval -->\nafter\n"
+            f"before\n<!-- eval mine table -->\n{figure} table []\n<!-- /eval -->\nmiddle\n"
+            f"<!-- eval mine compare a 'b:x=1' -->\n{figure} compare ['a', 'b:x=1']\n"
+            f"<!-- /eval -->\n{other}after\n"
         )
 
 
-def test_a_document_without_marks_is_refused_and_stays(tmp_path: Path) -> None:
+def test_a_document_without_marks_of_the_run_is_refused_and_stays(tmp_path: Path) -> None:
     document = tmp_path / "doc.md"
-    document.write_text("nothing\n")
-    with pytest.raises(BadInput, match="has no mark"):
-        paste.into(document, lambda name, rest: "")
-    assert document.read_text() == "nothing\n"
+    text = "<!-- eval other table -->\n<!-- /eval -->\n"
+    document.write_text(text)
+    with pytest.raises(BadInput, match="<!-- eval mine table -->"):
+        paste.into(document, "mine", lambda what, rest: "")
+    assert document.read_text() == text
