@@ -1,7 +1,7 @@
 """Figures that a document shows are put there by a command, not by hand.
 
-What stands between `<!-- eval RUN WHAT ARGUMENTS -->` and `<!-- /eval -->` is replaced, where RUN
-is the name of the results folder; a document may show several runs.
+What stands between `<!-- eval RUN WHAT ARGUMENTS -->` and `<!-- /eval -->` is replaced. RUN is the
+name of the results folder: a document may show several runs.
 """
 
 from __future__ import annotations

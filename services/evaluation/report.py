@@ -47,7 +47,7 @@ def write(
         "policies": policies,
     }
     if compared is not None:
-        found["compare"] = compare(rows, *compared)
+        found["compare"] = _compared(rows, policies, *compared)
     _replace(folder / "summary.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
     _replace(folder / "table.md", f"{about(found)}\n\n{markdown(policies)}")
     if pictures and plots.available():
@@ -85,7 +85,7 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
             case "seeds", []:
                 return by_seed(found["policies"])
             case "compare", [one, other]:
-                return "\n".join(f"- {said}" for said in compare(rows, one, other)["words"])
+                return _listed(_compared(rows, found["policies"], one, other)["words"])
             case "picture", [picture]:
                 return _picture(document, results.folder, picture)
         raise BadInput(
@@ -95,6 +95,22 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
         )
 
     return paste.into(document, results.folder.name, rendered)
+
+
+def _compared(
+    rows: Sequence[Row], policies: Mapping[str, Any], one: str, other: str
+) -> dict[str, Any]:
+    """The comparison; where one of the two has no answers, that it cannot be made."""
+    for label in (one, other):
+        if label in policies and not policies[label].get("questions"):
+            reason = policies[label].get("skipped", "it has not been asked yet")
+            said = f"{one} and {other} cannot be compared: {label} has no answers ({reason})."
+            return {"one": one, "other": other, "measures": {}, "words": [said]}
+    return compare(rows, one, other)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return "\n".join(f"- {said}" for said in words)
 
 
 def _picture(document: Path, folder: Path, name: str) -> str:
