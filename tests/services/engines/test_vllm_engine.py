@@ -230,6 +230,23 @@ async def test_a_limit_within_a_character_holds_its_bytes_back(target: VllmEngin
         assert target._codec.whole(written.ids.tolist()) == len(written.ids) <= limit
 
 
+async def test_it_tells_how_likely_its_tokens_were_and_how_sure_it_was(
+    target: VllmEngine, plain: checkpoint.Checkpoint
+) -> None:
+    prompt = await target.render([Message("user", QUESTION)])
+    segment = await target.generate(write(prompt, 40, top_logprobs=20))
+    whole = np.concatenate([prompt, segment.ids])
+    told = segment.likelihoods
+    assert told is not None
+    with torch.inference_mode():
+        logits = plain.model.plain(torch.from_numpy(whole.astype(np.int64))[None])[0]
+    sure = -torch.log_softmax(logits, -1).topk(20, -1).values.mean(-1).numpy()
+    wanted = expected(plain, whole, len(prompt))
+    assert np.abs(told.logprobs - wanted).max() < NEAR
+    assert np.abs(told.confidences - sure[len(prompt) - 1 : -1]).max() < NEAR
+    assert (await target.generate(write(prompt, 40))).likelihoods is None
+
+
 async def test_a_cancelled_request_leaves_vllm_idle(target: VllmEngine) -> None:
     history = text(40, seed=30)
     writing = [
@@ -347,20 +364,3 @@ async def test_a_closed_engine_says_so_to_who_waits_and_to_who_comes(target: Vll
         target.check()
     with pytest.raises(EngineUnavailable, match="closed"):
         await target.generate(write(history, 5))
-
-
-async def test_it_tells_how_likely_its_tokens_were_and_how_sure_it_was(
-    target: VllmEngine, plain: checkpoint.Checkpoint
-) -> None:
-    prompt = await target.render([Message("user", QUESTION)])
-    segment = await target.generate(write(prompt, 40, top_logprobs=20))
-    whole = np.concatenate([prompt, segment.ids])
-    told = segment.likelihoods
-    assert told is not None
-    with torch.inference_mode():
-        logits = plain.model.plain(torch.from_numpy(whole.astype(np.int64))[None])[0]
-    sure = -torch.log_softmax(logits, -1).topk(20, -1).values.mean(-1).numpy()
-    wanted = expected(plain, whole, len(prompt))
-    assert np.abs(told.logprobs - wanted).max() < NEAR
-    assert np.abs(told.confidences - sure[len(prompt) - 1 : -1]).max() < NEAR
-    assert (await target.generate(write(prompt, 40))).likelihoods is None
