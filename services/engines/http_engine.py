@@ -7,17 +7,15 @@ its kind, `HttpConnection` carries it there and back. The server was examined by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
 from atts_core.answers import BOXED
-from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
+from atts_core.engine import Capabilities, Generate
 from atts_core.errors import BadInput, EngineError, EngineUnavailable, ScoreMissing
-from atts_core.types import EngineCost, Ids, Message, Scored, Segment, as_ids
+from atts_core.types import EngineCost, Ids, Segment, as_ids
 from services.engines import server_probe, tokenizer
 from services.engines.chat import Chat
 from services.engines.http_connection import HttpConnection
@@ -26,9 +24,10 @@ from services.engines.server_probe import Found, logprobs_of
 from services.engines.servers.server import Call, Reply
 from services.engines.settings import HttpSettings
 from services.engines.text_codec import TextCodec
+from services.engines.text_engine import LogProbs, TextEngine
 
 
-class HttpEngine:
+class HttpEngine(TextEngine):
     """A language model behind a URL: see `atts_core.engine.Engine`."""
 
     def __init__(self, settings: HttpSettings, words: Any, codec: TextCodec, found: Found) -> None:
@@ -64,22 +63,6 @@ class HttpEngine:
         words = _tokenizer(settings)
         codec = TextCodec(words)
         return cls(settings, words, codec, server_probe.find(settings, words, codec))
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._capabilities
-
-    async def render(self, messages: Sequence[Message]) -> Ids:
-        """The conversation's ids; raises PromptTooLong, or BadInput for a refused role."""
-        return self._chat.render(messages)
-
-    def generate(self, request: Generate) -> Pending[Segment]:
-        """Continue a history; a request that leaves no room for a token raises EngineError."""
-        return start(self._generate(request))
-
-    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
-        """Rate a segment after a history of at least one token."""
-        return start(self._score(request, segment))
 
     def check(self) -> None:
         """Raise EngineUnavailable when the engine was closed.
@@ -130,33 +113,21 @@ class HttpEngine:
             cost=self._cost(began, waited, len(ids), written.cached),
         )
 
-    async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
-        given = await segment
-        before, tail = self._inputs.given(request.chain, request.history)
-        rated = self._inputs.rated(request, before, given)
-        if not len(rated):
-            return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
-        ids = np.concatenate([before, rated])
+    async def _logprobs(self, chain: str, ids: Ids, begin: int) -> tuple[LogProbs, EngineCost]:
         began, waited = monotonic(), 0.0
         for fresh in (False, True):
-            call = self._server.rating(ids, len(before), fresh=fresh)
-            reply, queued = await self._send(call, request.chain)
+            call = self._server.rating(ids, begin, fresh=fresh)
+            reply, queued = await self._send(call, chain)
             waited += queued
-            with self._named(request.chain):
-                found = self._server.rated(reply, ids, len(before))
+            with self._named(chain):
+                found = self._server.rated(reply, ids, begin)
                 if found is not None:
-                    logprobs = logprobs_of(found, len(rated))
+                    logprobs = logprobs_of(found, len(ids) - begin)
                     break
         else:
-            raise ScoreMissing(f"{self._who}, {request.chain}: no log-probabilities")
-        self._totals["rated_tokens"] += len(rated)
-        scored = Scored(
-            ids=rated,
-            logprobs=logprobs,
-            tail_ids=tail,
-            cost=self._cost(began, waited, len(ids), found.cached),
-        )
-        return checked(scored, f"{self._who}, {request.chain}")
+            raise ScoreMissing(f"{self._who}, {chain}: no log-probabilities")
+        self._totals["rated_tokens"] += len(ids) - begin
+        return logprobs, self._cost(began, waited, len(ids), found.cached)
 
     async def _send(self, call: Call, chain: str) -> tuple[Reply, float]:
         try:

@@ -8,15 +8,14 @@ the KV of what was read and written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from weakref import finalize
 
 import numpy as np
 
 from atts_core.answers import BOXED
-from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
-from atts_core.types import EngineCost, Ids, Likelihoods, Message, Scored, Segment, as_ids
+from atts_core.engine import Capabilities, Generate
+from atts_core.types import EngineCost, Ids, Likelihoods, Segment, as_ids
 from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
@@ -26,13 +25,14 @@ from services.engines.settings import TransformersSettings
 from services.engines.step_thread import StepThread
 from services.engines.stops import StopStrings
 from services.engines.text_codec import TextCodec
+from services.engines.text_engine import LogProbs, TextEngine
 
 
-class TransformersEngine:
+class TransformersEngine(TextEngine):
     """A language model that continues token ids and rates them: see `atts_core.engine.Engine`."""
 
     def __init__(self, loaded: Checkpoint, settings: TransformersSettings) -> None:
-        self._model = loaded.name
+        self._who = loaded.name
         self._codec = TextCodec(loaded.tokenizer)
         self._inputs = Inputs(self._codec, loaded.name, loaded.max_len, loaded.vocabulary_size)
         self._chat = Chat(loaded.tokenizer, loaded.name, loaded.max_len)
@@ -63,22 +63,6 @@ class TransformersEngine:
         Raises BadInput where there is no such model or it cannot be served correctly.
         """
         return cls(checkpoint.load(settings), settings)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._capabilities
-
-    async def render(self, messages: Sequence[Message]) -> Ids:
-        """The conversation's ids; raises PromptTooLong, or BadInput for a refused role."""
-        return self._chat.render(messages)
-
-    def generate(self, request: Generate) -> Pending[Segment]:
-        """Continue a history; a request that leaves no room for a token raises EngineError."""
-        return start(self._generate(request))
-
-    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
-        """Rate a segment after a history of at least one token."""
-        return start(self._score(request, segment))
 
     async def idle(self) -> None:
         """Wait until no request is left."""
@@ -141,19 +125,10 @@ class TransformersEngine:
             likelihoods=_likelihoods(job, len(written)),
         )
 
-    async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
-        given = await segment
-        before, tail = self._inputs.given(request.chain, request.history)
-        rated = self._inputs.rated(request, before, given)
-        if not len(rated):
-            return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
-        ids = np.concatenate([before, rated])
-        job = ScoreJob(chain=request.chain, ids=ids, start=len(before))
+    async def _logprobs(self, chain: str, ids: Ids, begin: int) -> tuple[LogProbs, EngineCost]:
+        job = ScoreJob(chain=chain, ids=ids, start=begin)
         await self._run(job, len(ids))
-        scored = Scored(
-            ids=rated, logprobs=np.concatenate(job.logprobs), tail_ids=tail, cost=job.cost()
-        )
-        return checked(scored, f"{self._model}, {request.chain}")
+        return np.concatenate(job.logprobs), job.cost()
 
     async def _run(self, job: Job, tokens: int) -> None:
         if tokens > self._capabilities.kv_tokens:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 from weakref import finalize
@@ -23,15 +22,15 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 from atts_core.answers import BOXED
-from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
+from atts_core.engine import Capabilities, Generate
 from atts_core.errors import BadInput, EngineUnavailable, ScoreMissing
-from atts_core.types import EngineCost, Finish, Ids, Message, Scored, Segment, as_ids
+from atts_core.types import EngineCost, Finish, Ids, Segment, as_ids
 from services.engines import tokenizer, vllm_placement, vllm_scoring
 from services.engines.chat import Chat
 from services.engines.inputs import Inputs, checked_stop
 from services.engines.settings import VllmSettings
 from services.engines.text_codec import TextCodec
-from services.engines.vllm_scoring import LogProbs
+from services.engines.text_engine import LogProbs, TextEngine
 from services.engines.vllm_status import Status
 
 SCORE, WRITE = 0, 1
@@ -41,12 +40,12 @@ _BROKEN = (VLLMError, ValueError, OSError, KeyError, TypeError, RuntimeError, Im
 """What vLLM raises for a model that it cannot load."""
 
 
-class VllmEngine:
+class VllmEngine(TextEngine):
     """A language model that continues token ids and rates them: see `atts_core.engine.Engine`."""
 
     def __init__(self, llm: AsyncLLM, status: Status, words: Any, settings: VllmSettings) -> None:
         config = llm.vllm_config
-        self._model = settings.model
+        self._who = settings.model
         self._llm = llm
         self._reported = status
         # One place of the context stays free: vLLM writes a token behind every text it rates.
@@ -101,22 +100,6 @@ class VllmEngine:
             ) from error
         return cls(llm, status, words, settings)
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._capabilities
-
-    async def render(self, messages: Sequence[Message]) -> Ids:
-        """The conversation's ids; raises PromptTooLong, or BadInput for a refused role."""
-        return self._chat.render(messages)
-
-    def generate(self, request: Generate) -> Pending[Segment]:
-        """Continue a history; a request that leaves no room for a token raises EngineError."""
-        return start(self._generate(request))
-
-    def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
-        """Rate a segment after a history of at least one token."""
-        return start(self._score(request, segment))
-
     async def idle(self) -> bool:
         """Whether vLLM holds no request's KV: the prefix cache can be, and is, emptied."""
         return bool(await self._llm.reset_prefix_cache())
@@ -124,9 +107,9 @@ class VllmEngine:
     def check(self) -> None:
         """Raise EngineUnavailable when vLLM has died or the engine was closed."""
         if self._closed:
-            raise EngineUnavailable(f"{self._model}: the engine is closed")
+            raise EngineUnavailable(f"{self._who}: the engine is closed")
         if self._llm.errored:
-            raise EngineUnavailable(f"{self._model}: vLLM has died; its log says why")
+            raise EngineUnavailable(f"{self._who}: vLLM has died; its log says why")
 
     def status(self) -> dict[str, Any]:
         """What vLLM does, as it last said, and totals since the start; tokens where not said else.
@@ -194,18 +177,11 @@ class VllmEngine:
         except (VLLMError, ValueError) as error:
             raise self._inputs.error(request.chain, _line(error)) from error
 
-    async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
-        given = await segment
-        before, tail = self._inputs.given(request.chain, request.history)
-        rated = self._inputs.rated(request, before, given)
-        if not len(rated):
-            return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
-        ids = np.concatenate([before, rated])
-        asked = _Asked(self, request.chain)
-        logprobs = await self._rate(asked, ids, len(before))
-        self._totals["rated_tokens"] += len(rated)
-        scored = Scored(ids=rated, logprobs=logprobs, tail_ids=tail, cost=asked.cost(len(ids)))
-        return checked(scored, f"{self._model}, {request.chain}")
+    async def _logprobs(self, chain: str, ids: Ids, begin: int) -> tuple[LogProbs, EngineCost]:
+        asked = _Asked(self, chain)
+        logprobs = await self._rate(asked, ids, begin)
+        self._totals["rated_tokens"] += len(ids) - begin
+        return logprobs, asked.cost(len(ids))
 
     async def _rate(self, asked: _Asked, ids: Ids, start: int) -> LogProbs:
         """Log-probabilities of `ids[start:]`, with as much of the cache as can be used."""
@@ -218,7 +194,7 @@ class VllmEngine:
             found = await self._rows(asked, ids, start, fresh=True)
         if found is None:
             raise ScoreMissing(
-                f"{self._model}, {asked.chain}: vLLM gives no log-probabilities of the segment"
+                f"{self._who}, {asked.chain}: vLLM gives no log-probabilities of the segment"
             )
         return found
 
@@ -256,10 +232,10 @@ class VllmEngine:
                 last = output
         except asyncio.CancelledError:
             if self._closed:
-                raise EngineUnavailable(f"{self._model}, {chain}: the engine was closed") from None
+                raise EngineUnavailable(f"{self._who}, {chain}: the engine was closed") from None
             raise
         except EngineDeadError:
-            raise EngineUnavailable(f"{self._model}, {chain}: vLLM has died") from None
+            raise EngineUnavailable(f"{self._who}, {chain}: vLLM has died") from None
         except (VLLMError, ValueError) as error:
             raise self._inputs.error(chain, _line(error)) from error
         finally:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from atts_core.types import Ids, Likelihoods
-
-LogProbs = npt.NDArray[np.float32]
+from services.engines.text_engine import LogProbs
 
 _ALIKE: dict[str, Any] = {
     "max_tokens": 1,  # vLLM has no request that writes nothing
