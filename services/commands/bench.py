@@ -10,6 +10,7 @@ import typer
 from services.commands.bench_calibration import bench_calibration
 from services.commands.bench_engine import bench_engine
 from services.commands.bench_stream import bench_stream
+from services.commands.options import AsJson, AtOnce, Problems, Seed, Server
 
 app = typer.Typer(
     help="Measure this machine: policies, engines, calibration, streams.", no_args_is_help=True
@@ -23,18 +24,14 @@ app.command("stream")(bench_stream)
 
 @app.command("main")
 def main(
-    problems: Annotated[int, typer.Option(min=1, help="held-out problems of 8 to 12 steps")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="decides problems, sampling and coins")] = 1,
-    at_once: Annotated[int, typer.Option(min=1, help="questions in flight at the same time")] = 4,
+    problems: Problems = 100,
+    seed: Seed = 1,
+    at_once: AtOnce = 4,
     coverage: Annotated[
         str | None, typer.Option(help="whom segments are ranked among; default: as configured")
     ] = None,
-    server: Annotated[
-        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
-    ] = False,
+    server: Server = None,
+    json_: AsJson = False,
 ) -> None:
     """The embedded pair over HTTP: target-only, draft-only and atts side by side."""
     from benchmarks.main import as_table, run
@@ -45,15 +42,11 @@ def main(
 
 @app.command("stopping")
 def stopping(
-    problems: Annotated[int, typer.Option(min=1, help="held-out problems of 8 to 12 steps")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="decides problems, sampling and coins")] = 1,
-    at_once: Annotated[int, typer.Option(min=1, help="questions in flight at the same time")] = 4,
-    server: Annotated[
-        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
-    ] = False,
+    problems: Problems = 100,
+    seed: Seed = 1,
+    at_once: AtOnce = 4,
+    server: Server = None,
+    json_: AsJson = False,
 ) -> None:
     """Tokens that stopping early saves, by consensus and by confidence, and what it costs."""
     from benchmarks.stopping import as_table, run
@@ -70,12 +63,8 @@ def load(
         float, typer.Option(min=0, max=1, help="share of them that disconnects at random moments")
     ] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="decides questions and moments")] = 1,
-    server: Annotated[
-        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
-    ] = False,
+    server: Server = None,
+    json_: AsJson = False,
 ) -> None:
     """Many clients, half of which leave: answers, refusals, first bytes, and what is left over."""
     from benchmarks.load import as_table, run

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from services.commands.options import AsJson
+
 
 def bench_calibration(
     sweep: Annotated[
@@ -18,9 +20,7 @@ def bench_calibration(
         Path | None, typer.Option(help="with --sweep: a recorded run beside the synthetic ones")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="with --sweep: draw it into this .png")] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
-    ] = False,
+    json_: AsJson = False,
 ) -> None:
     """Microseconds of a p-value and an insert by bank size, memory, decisions a second."""
     from benchmarks import calibration

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from services import serve_config
+from services.commands.options import AsJson
 from services.engines.settings import TransformersSettings, VllmSettings
 
 
@@ -23,9 +24,7 @@ def bench_engine(
     engine: Annotated[
         Engine, typer.Option(help="which engine; vllm needs the extra of that name")
     ] = Engine.TRANSFORMERS,
-    json_: Annotated[
-        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
-    ] = False,
+    json_: AsJson = False,
 ) -> None:
     """Tokens a second at 1, 16 and 64 requests, and the cost of a score by history, as ratios."""
     from benchmarks import engine as benchmark

@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
+from services.commands.options import AsJson, Server
+
 
 def bench_stream(
     questions: Annotated[int, typer.Option(min=2, help="held-out problems, each streamed")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="decides problems, arrivals and coins")] = 1,
-    server: Annotated[
-        str | None, typer.Option(envvar="ATTS_SERVER", help="a running server; default: start one")
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="the numbers as JSON, nothing else")
-    ] = False,
+    server: Server = None,
+    json_: AsJson = False,
 ) -> None:
     """First byte, gaps between chunks, and how late a chunk is: idle and at 80 % load."""
     from benchmarks.stream import as_table, run

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from atts_core.events import CUT_SHORT
+
 Span: TypeAlias = tuple[float, float]
 """From and to, in seconds."""
 
@@ -28,8 +30,6 @@ STAGES: Mapping[str, tuple[str, str]] = {
 }
 """Events of one engine request: the model that served it, and what it was for."""
 
-CUT_SHORT = ("cancelled", "failed", "stopped")
-"""Endings that are not a chain's own: it has no vote."""
 _APART = 0.002
 """Seconds between two spans that are kept apart."""
 
