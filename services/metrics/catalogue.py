@@ -58,6 +58,23 @@ def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -
     return METRICS[-1]
 
 
+# ----------------------------------------------------------------------------------------- HTTP
+HTTP_REQUESTS = _counter(
+    "http_requests", "HTTP requests that ended, by route template and status", "route", "status"
+)
+FIRST_BYTE = _histogram(
+    "time_to_first_byte_seconds",
+    "an HTTP request from its arrival to the first byte of its response",
+    SECONDS,
+    "route",
+)
+FIRST_BYTE_TOTAL = _counter(
+    "time_to_first_byte_sum_seconds", "the same time, summed, for a mean", "route"
+)
+FIRST_BYTES = _counter("first_bytes", "HTTP requests whose response began", "route")
+HTTP_SECONDS = _counter(
+    "http_request_seconds", "HTTP requests from their arrival to their last byte", "route"
+)
 # ------------------------------------------------------------------------------------- requests
 REQUESTS = _counter(
     "request_success", "runs that ended, by why", *LABELS, "finished_reason"
