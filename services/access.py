@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import page
 from services.settings import ENVIRONMENT, AccessSettings, Key
+from services.watching import CURRENT
 from services.wire import error_body
 
 OPEN_PATHS = {"/health", *page.FILES}
@@ -100,9 +101,12 @@ class Access:
             await _too_many(*refusal)(scope, receive, send)
             return
         use.open += 1
+        if (exchange := CURRENT.get()) is not None:
+            exchange.key = use.key.name
         try:
             owner = hashed(f"owner:{use.key.sha256}")
-            await self._app({**scope, OWNER: owner}, receive, send)
+            scope[OWNER] = owner
+            await self._app(scope, receive, send)
         finally:
             use.open -= 1
 

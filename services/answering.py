@@ -13,12 +13,13 @@ from atts_core.settings import Method
 from atts_core.types import Message
 from services.disconnect import unless_disconnected
 from services.reply import CalibrationState
-from services.run_routes import RUN_HEADER, caller_of
+from services.run_routes import caller_of
 from services.runs.live import LiveRun
 from services.runs.registry import Runs
 from services.service import Outcome
 from services.settings import Settings
 from services.streaming import Chunk, first_of, resumed, stream
+from services.watching import RUN_HEADER
 from services.wire import Asked
 
 

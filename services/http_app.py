@@ -22,11 +22,12 @@ from services.completions import completion_routes
 from services.http_errors import add_error_handlers
 from services.openapi import CHAT_EXAMPLES, add_document, answering, described
 from services.page import page_routes
-from services.run_routes import KEY_HEADER, RUN_HEADER, run_routes
+from services.run_routes import KEY_HEADER, run_routes
 from services.runs.registry import Runs
 from services.schemas import ChatCompletion, Health, ModelList, ModelReply, Readiness, Version
 from services.service import Service
 from services.settings import Settings
+from services.watching import RUN_HEADER, Watch, Watcher
 from services.wire import ChatRequest, model_names, policy_of
 
 VERSION = metadata.version("atts")
@@ -38,6 +39,7 @@ class Backend(Protocol):
     settings: Settings
     service: Service
     runs: Runs
+    watchers: list[Watcher]
 
     def calibration(self) -> dict[str, Any]: ...
     def store(self) -> dict[str, Any]: ...
@@ -54,7 +56,7 @@ def create_app(backend: Backend) -> FastAPI:
             yield
 
     app = FastAPI(title="ATTS", version=VERSION, lifespan=lifespan)
-    add_middlewares(app, backend.settings)
+    add_middlewares(app, backend)
     add_error_handlers(app)
     add_document(app, keys=bool(all_keys(backend.settings.access)))
     app.include_router(calibration_routes(backend))
@@ -126,8 +128,9 @@ def create_app(backend: Backend) -> FastAPI:
     return app
 
 
-def add_middlewares(app: FastAPI, settings: Settings) -> None:
-    """From the outermost inwards: browsers' rules, keys, the body's size."""
+def add_middlewares(app: FastAPI, backend: Backend) -> None:
+    """From the outermost inwards: who watches, browsers' rules, keys, the body's size."""
+    settings = backend.settings
     app.add_middleware(BodyLimit, limit=settings.limits.max_body_bytes)
     app.add_middleware(Access, keys=all_keys(settings.access))
     if settings.access.cors_origins:
@@ -138,6 +141,7 @@ def add_middlewares(app: FastAPI, settings: Settings) -> None:
             allow_headers=["authorization", "content-type", "x-request-id", KEY_HEADER],
             expose_headers=["x-request-id", RUN_HEADER],
         )
+    app.add_middleware(Watch, watchers=backend.watchers)
 
 
 def _model(name: str, began: int) -> dict[str, Any]:

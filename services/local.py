@@ -42,6 +42,7 @@ class LocalBackend:
         self.settings = settings
         self.service = service
         self.runs = Runs(service, settings, archive)
+        self.watchers = service.watchers
 
     def calibration(self) -> dict[str, Any]:
         return {}

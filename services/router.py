@@ -24,6 +24,7 @@ from services.remote_store import RemoteArchive, remote_store
 from services.runs.registry import Runs
 from services.service import Service
 from services.settings import Settings
+from services.watching import Watcher
 
 
 @serve.ingress()
@@ -44,6 +45,7 @@ class Router:
         store: DeploymentHandle,
     ) -> None:
         self.settings = settings
+        self.watchers: list[Watcher] = []
         self._handles = draft, target, store
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -82,7 +84,13 @@ class Router:
         with recording(settings.record, gate.origin) as recorder:
             async with mathematics(settings.comparison) as compare, self._courier.running():
                 self.service = Service(
-                    self._draft, self._target, gate, settings.limits, recorder, compare
+                    self._draft,
+                    self._target,
+                    gate,
+                    settings.limits,
+                    recorder,
+                    compare,
+                    self.watchers,
                 )
                 self.runs = Runs(self.service, settings, RemoteArchive(store))
                 async with self.runs.running(), measured(self):

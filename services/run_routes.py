@@ -15,8 +15,8 @@ from services.access import owner_of
 from services.openapi import described
 from services.runs.archive import Page, Status
 from services.runs.registry import Caller, Runs
+from services.watching import RUN_HEADER
 
-RUN_HEADER = "x-atts-run"
 KEY_HEADER = "idempotency-key"
 MAX_KEY = 255
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from atts_core import scaling
@@ -21,9 +20,8 @@ from atts_core.settings import Limits, Method
 from atts_core.types import Answer, Message, Question
 from atts_core.usage import Usage
 from services.drift_watch import DriftWatch
-from services.metrics.follow import ServiceMetrics
-from services.metrics.runs import RunMetrics
 from services.recorder import Recorder
+from services.watching import SeenRun, Watcher, followed
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Service:
     limits: Limits
     recorder: Recorder | None = None
     mathematics: Mathematics | None = None
-    metrics: ServiceMetrics | None = None
+    watchers: list[Watcher] = field(default_factory=list)
     running: dict[str, Usage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,21 +73,18 @@ class Service:
             )
         run_id = run_id or new_run_id()
         usage = Usage()
-        measured: RunMetrics | None = None
         seed = fresh_seed() if method.seed is None else method.seed
         record = self._record(run_id, method, seed)
-        followed = nullcontext() if self.metrics is None else self.metrics.run(method, usage)
+        seen = SeenRun(run_id, method, seed, messages, usage)
 
         def count_and_emit(event: Event) -> None:
             usage.add(event)
             record(event)
-            if measured is not None:
-                measured(event)
+            tell(event)
             emit(event)
             if isinstance(event, Decided):
                 for alarm in self.drift.check(event.at):
-                    if measured is not None:
-                        measured(alarm)
+                    tell(alarm)
                     emit(alarm)
 
         run = Run(
@@ -106,10 +101,8 @@ class Service:
         )
         self.running[run_id] = usage
         try:
-            with followed as measured:
+            with followed(self.watchers, seen) as tell:
                 answer = await scaling.answer(run, Question(run_id, messages))
-                if measured is not None:
-                    measured.answered(answer)
         finally:
             del self.running[run_id]
         return Outcome(run_id, method, run.seed, answer, usage, run.at)

@@ -1,21 +1,21 @@
-"""The runs of one router on the board."""
+"""The requests and runs of one router on the board."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
 
-from atts_core.errors import AttsError, BadInput
 from atts_core.settings import Method
-from atts_core.usage import Usage
 from services.metrics import catalogue as c
 from services.metrics.board import Board
 from services.metrics.runs import RunMetrics
+from services.watching import Exchange, SeenRun
+
+CHAT = "/v1/chat/completions"
 
 
 class ServiceMetrics:
-    """Follows each run of a service; `model` is the served name, `usual` its default policy."""
+    """Follows requests and runs; `model` is the served name, `usual` its default policy."""
 
     def __init__(self, board: Board, model: str, usual: Method) -> None:
         self.board = board
@@ -24,28 +24,36 @@ class ServiceMetrics:
         self._announce(usual)
 
     @contextmanager
-    def run(self, method: Method, usage: Usage) -> Iterator[RunMetrics]:
-        """A consumer of one run's events, that is told its answer; counts how the run ends."""
-        one = RunMetrics(self.board, self._model, method, usage)
-        began = monotonic()
+    def run(self, run: SeenRun) -> Iterator[RunMetrics]:
+        """A consumer of one run's events; counts how the run ends."""
+        one = RunMetrics(self.board, self._model, run)
         self.open.append(one)
-        reason = "cancelled"
         try:
             yield one
-            reason = one.stopped
-        except BadInput:
-            reason = "refused"
-            raise
-        except AttsError:
-            reason = "failed"
-            raise
         finally:
             self.open.remove(one)
-            one.end(reason, monotonic() - began)
+            one.end()
+
+    @contextmanager
+    def request(self, exchange: Exchange) -> Iterator[None]:
+        """Counts the request when it has ended, and how long its first byte took."""
+        try:
+            yield
+        finally:
+            board, route = self.board, exchange.route
+            board.count(c.HTTP_REQUESTS, route, str(exchange.status))
+            board.count(c.HTTP_SECONDS, route, by=exchange.seconds)
+            first = exchange.first_byte_seconds
+            if first is not None:
+                board.observe(c.FIRST_BYTE, route, value=first)
+                board.count(c.FIRST_BYTE_TOTAL, route, by=first)
+                board.count(c.FIRST_BYTES, route)
 
     def _announce(self, usual: Method) -> None:
         """What a first question moves is there before it: a rate needs two samples."""
         board, of = self.board, (self._model, usual.policy)
+        for status in ("200", "429", "503"):
+            board.count(c.HTTP_REQUESTS, CHAT, status, by=0)
         for reason in ("all", "consensus", "failed", "cancelled"):
             board.count(c.REQUESTS, *of, reason, by=0)
         for turn in range(min(usual.turns, c.MANY_TURNS)):

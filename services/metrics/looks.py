@@ -55,7 +55,7 @@ async def measured(router: Backend) -> AsyncIterator[None]:
         return
     board = Board(RayBackend())
     metrics = ServiceMetrics(board, settings.served_model, settings.method)
-    router.service.metrics = metrics
+    router.service.watchers.append(metrics)
     async with board.running(
         lambda: look_at_router(board, router, metrics), settings.metrics.every_seconds
     ):

@@ -6,36 +6,29 @@ from dataclasses import dataclass, field
 
 from atts_core import events
 from atts_core.calibration.selectivity import SMALLEST_GROUP, overlap
-from atts_core.settings import Method
-from atts_core.types import Answer, EngineCost
-from atts_core.usage import Usage
+from atts_core.types import EngineCost
 from services.metrics import catalogue as c
 from services.metrics.board import Board
-from services.metrics.split import Split
+from services.watching import SeenRun
 
 
 @dataclass
 class RunMetrics:
-    """One run on the board; `usage` is the run's own, which has added each event already."""
+    """One run on the board; `run` has seen each event already."""
 
     board: Board
     model: str
-    method: Method
-    usage: Usage
-    split: Split = field(default_factory=Split)
+    run: SeenRun
     open: int = 0
     """Candidates under way."""
-    stopped: str = "failed"
-    """Why no chain runs any more, once there is an answer."""
     _seen_text: bool = False
     _nlls: dict[tuple[int, int], float] = field(default_factory=dict)
     _judged: dict[int, list[tuple[float, bool]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._of = self.model, self.method.policy
+        self._of = self.model, self.run.method.policy
 
     def __call__(self, event: events.Event) -> None:
-        self.split.add(event)
         board, of = self.board, self._of
         match event:
             case events.Presampled():
@@ -75,22 +68,20 @@ class RunMetrics:
             case _:
                 pass
 
-    def answered(self, answer: Answer) -> None:
-        self.stopped = answer.stopped
-
-    def end(self, reason: str, seconds: float) -> None:
-        """The run ended `seconds` after its call; only one with an answer has a latency."""
-        board, of = self.board, self._of
-        board.count(c.REQUESTS, *of, reason)
-        for role, model in (("draft", self.usage.draft), ("target", self.usage.target)):
+    def end(self) -> None:
+        """The run has ended; only one with an answer has a latency."""
+        board, of, usage = self.board, self._of, self.run.usage
+        board.count(c.REQUESTS, *of, self.run.reason)
+        for role, model in (("draft", usage.draft), ("target", usage.target)):
             for why, tokens in model.wasted.items():
                 if tokens:
                     board.count(c.WASTED, *of, role, why, by=tokens)
-        if reason in ("failed", "cancelled", "refused"):
+        if not self.run.answered:
             return
+        seconds = self.run.seconds
         board.observe(c.LATENCY, *of, value=seconds)
         label = c.latency_label(seconds)
-        for stage, spent in self.split.seconds(seconds).items():
+        for stage, spent in self.run.stages.items():
             board.observe(c.STAGE, *of, stage, value=spent)
             board.count(c.STAGE_TOTAL, *of, stage, label, by=spent)
         self._selectivity()
@@ -118,9 +109,9 @@ class RunMetrics:
         turn = c.turn_label(event.turn)
         board.count(c.DECISIONS, *of, turn)
         board.count(c.REJECTED, *of, turn, by=float(decision.taken_over))
-        board.count(c.NOMINAL, *of, turn, by=self.method.rate)
+        board.count(c.NOMINAL, *of, turn, by=self.run.method.rate)
         board.observe(c.P_VALUES, *of, value=decision.p_smoothed)
-        line = self.split.waited(event.candidate)
+        line = self.run.split.waited(event.candidate)
         board.count(c.SYNC, *of, by=line)
         nll = self._nlls.pop((event.candidate, event.turn), None)
         if nll is not None:
@@ -131,7 +122,7 @@ class RunMetrics:
         for group in self._judged.values():
             if len(group) < SMALLEST_GROUP:
                 continue
-            picks = max(1, round(self.method.rate * len(group)))
-            share = overlap([group], self.method.rate) or 0.0
+            picks = max(1, round(self.run.method.rate * len(group)))
+            share = overlap([group], self.run.method.rate) or 0.0
             self.board.count(c.PICKS, *self._of, by=picks)
             self.board.count(c.HITS, *self._of, by=round(share * picks))

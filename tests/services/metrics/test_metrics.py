@@ -32,7 +32,7 @@ class Measured:
         self.board = Board(RegistryBackend(self.registry, application="atts"))
         wanted = self.backend.settings
         self.metrics = ServiceMetrics(self.board, wanted.served_model, wanted.method)
-        self.backend.service.metrics = self.metrics
+        self.backend.service.watchers.append(self.metrics)
         self.events: list[events.Event] = []
 
     async def ask(self, **method: Any) -> Any:
