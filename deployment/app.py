@@ -47,12 +47,14 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     to a Serve that was started in this process. Raises `BadInput` for what is not allowed.
     """
     settings = validated(Settings, located(args))
-    draft = _deployment("Draft", options).bind(settings.draft, metrics=settings.metrics)
-    target = _deployment("Target", options).bind(
-        settings.target, judges=True, metrics=settings.metrics
-    )
+    seen = {"metrics": settings.metrics, "logs": settings.logs, "tracing": settings.tracing}
+    draft = _deployment("Draft", options).bind(settings.draft, **seen)
+    target = _deployment("Target", options).bind(settings.target, judges=True, **seen)
     store = _deployment("CalibrationStore", options).bind(
-        settings.store, settings.store.windows * settings.calibration.window, settings.runs
+        settings.store,
+        settings.store.windows * settings.calibration.window,
+        settings.runs,
+        settings.logs,
     )
     application: Application = _deployment("Router", options).bind(settings, draft, target, store)
     return application

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.serve import get_replica_context
 
 from atts_core.engine import Capabilities, Generate, Rate, result, start
+from atts_core.errors import AttsError
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.engines import loading
 from services.engines.settings import Kind
+from services.logs import write_logs
 from services.metrics.backend import RayBackend
 from services.metrics.board import Board
 from services.metrics.looks import look_at_engine
 from services.pair import require_scores
-from services.settings import MetricsSettings
+from services.settings import LogSettings, MetricsSettings, TracingSettings
+
+if TYPE_CHECKING:
+    from services.tracing.calls import CallSpans
+
+log = logging.getLogger(__name__)
 
 
 class ModelServer:
@@ -27,16 +37,33 @@ class ModelServer:
     """
 
     def __init__(
-        self, settings: Kind, *, judges: bool = False, metrics: MetricsSettings | None = None
+        self,
+        settings: Kind,
+        *,
+        judges: bool = False,
+        metrics: MetricsSettings | None = None,
+        logs: LogSettings | None = None,
+        tracing: TracingSettings | None = None,
     ) -> None:
         """Load the engine; `judges`: as the target, so BadInput where it cannot rate a text."""
+        context = get_replica_context()
+        self._replica: str = context.replica_tag
+        if logs is not None:
+            write_logs(logs, context.deployment, self._replica)
         self._engine = loading.load(settings)
         if judges:
             require_scores(self._engine.capabilities)
-        self._replica: str = get_replica_context().replica_tag
+        self._role = "target" if judges else "draft"
+        self._spans: CallSpans | None = None
+        if tracing is not None and tracing.enabled:
+            # OpenTelemetry is loaded where it is wanted only.
+            from services.tracing.calls import CallSpans
+            from services.tracing.spans import opened
+
+            spans = opened(tracing, context.deployment, self._replica)
+            self._spans = CallSpans(spans, self._engine.capabilities, self._role)
         # Serve makes replicas on their event loop; the task ends with it.
         if metrics is not None and metrics.enabled:
-            self._role = "target" if judges else "draft"
             self._board = Board(RayBackend())
             self._measuring = asyncio.create_task(
                 self._board.repeat(self._look, metrics.every_seconds), name="metrics"
@@ -48,14 +75,37 @@ class ModelServer:
     async def render(self, messages: list[Message]) -> Ids:
         return await self._engine.render(messages)
 
-    async def generate(self, request: Generate) -> Segment:
-        segment = await result(self._engine.generate(request))
-        return replace(segment, cost=self._signed(segment.cost))
+    async def generate(self, request: Generate, trace: str | None = None) -> Segment:
+        """`trace`: the span that the call is made for, as W3C's `traceparent`."""
+        with self._seen(request, trace) as done:
+            segment = await result(self._engine.generate(request))
+            segment = replace(segment, cost=self._signed(segment.cost))
+            done(segment)
+            return segment
 
-    async def score(self, request: Rate, segment: Segment) -> Scored:
+    async def score(self, request: Rate, segment: Segment, trace: str | None = None) -> Scored:
         """Serve has resolved the segment's reference: it came straight from the other pool."""
-        scored = await result(self._engine.score(request, start(_given(segment))))
-        return replace(scored, cost=self._signed(scored.cost))
+        with self._seen(request, trace) as done:
+            scored = await result(self._engine.score(request, start(_given(segment))))
+            scored = replace(scored, cost=self._signed(scored.cost))
+            done(scored)
+            return scored
+
+    @contextmanager
+    def _seen(
+        self, request: Generate | Rate, trace: str | None
+    ) -> Iterator[Callable[[Segment | Scored], None]]:
+        """A call with its span, where it has a trace, and a line in the logs where it fails."""
+        span: AbstractContextManager[Callable[[Segment | Scored], None]] = nullcontext(_ignore)
+        if trace is not None and self._spans is not None:
+            span = self._spans.call(request, trace)
+        try:
+            with span as done:
+                yield done
+        except AttsError as error:
+            kind = type(error).__name__
+            log.warning("a call for the chain %s failed: %s: %s", request.chain, kind, error)
+            raise
 
     async def status(self) -> dict[str, Any]:
         return {"replica": self._replica, **self._engine.status()}
@@ -69,6 +119,10 @@ class ModelServer:
 
     def _signed(self, cost: EngineCost) -> EngineCost:
         return replace(cost, replica=self._replica)
+
+
+def _ignore(result: Segment | Scored) -> None:
+    """Nobody wants to know."""
 
 
 async def _given(segment: Segment) -> Segment:

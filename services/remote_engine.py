@@ -13,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready
 from atts_core.errors import AttsError, EngineError, EngineUnavailable
 from atts_core.types import Ids, Message, Scored, Segment
+from services.tracing.context import TRACEPARENT
 
 T = TypeVar("T")
 
@@ -45,17 +46,17 @@ class RemoteEngine:
         return await RemoteCall[Ids](lambda: self._handle.render.remote(list(messages)), self._name)
 
     def generate(self, request: Generate) -> Pending[Segment]:
-        replica = self._handle.options(session_id=request.chain)
-        return RemoteCall(lambda: replica.generate.remote(request), self._name)
+        replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
+        return RemoteCall(lambda: replica.generate.remote(request, trace), self._name)
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
-        replica = self._handle.options(session_id=request.chain)
+        replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
 
         def send() -> Any:
             if isinstance(segment, RemoteCall):
-                return replica.score.remote(request, segment.response)
+                return replica.score.remote(request, segment.response, trace)
             passed = segment.value if isinstance(segment, Ready) else segment
-            return replica.score.remote(request, passed)
+            return replica.score.remote(request, passed, trace)
 
         return RemoteCall(send, self._name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,12 +15,14 @@ from ray.serve.handle import DeploymentHandle
 from atts_core.acceptance import Gate
 from services.courier import Courier
 from services.http_app import create_app
+from services.logs import write_logs
 from services.mathematics import mathematics
 from services.metrics.looks import measured
 from services.pair import pair_of
 from services.recorder import recording
 from services.remote_engine import RemoteEngine
 from services.remote_store import RemoteArchive, remote_store
+from services.request_log import RequestLog
 from services.runs.registry import Runs
 from services.service import Service
 from services.settings import Settings
@@ -72,6 +74,10 @@ class Router:
     async def lifespan(self) -> AsyncIterator[None]:
         """Connects to both pools before the first request; owns the courier's task."""
         draft, target, store = self._handles
+        context = serve.get_replica_context()
+        write_logs(self.settings.logs, context.deployment, context.replica_tag)
+        if self.settings.logs.requests:
+            self.watchers.append(RequestLog(self.settings.logs))
         self._draft, self._target = await asyncio.gather(
             RemoteEngine.connect(draft), RemoteEngine.connect(target)
         )
@@ -93,8 +99,17 @@ class Router:
                     self.watchers,
                 )
                 self.runs = Runs(self.service, settings, RemoteArchive(store))
-                async with self.runs.running(), measured(self):
+                async with self.runs.running(), measured(self), self._traced():
                     yield
+
+    def _traced(self) -> AbstractAsyncContextManager[None]:
+        if not self.settings.tracing.enabled:
+            return nullcontext()
+        # OpenTelemetry is loaded where it is wanted only.
+        from services.tracing.router import traced
+
+        context = serve.get_replica_context()
+        return traced(self, context.deployment, context.replica_tag)
 
 
 async def _status(engine: RemoteEngine) -> dict[str, Any]:

@@ -148,6 +148,50 @@ class MetricsSettings(Strict):
     )
 
 
+class LogSettings(Strict):
+    """What is written down of requests: see docs/monitoring.md."""
+
+    requests: bool = Field(True, description="whether each request has a line in the logs")
+    prompts: bool = Field(
+        False,
+        description="whether that line holds what was asked and answered; false: no log holds a "
+        "word of either",
+    )
+    folder: Path | None = Field(
+        None,
+        description="where each replica writes a file of JSON lines; None: beside Serve's own "
+        "logs, `logs/serve` of Ray's session",
+    )
+    max_bytes: int = Field(
+        100_000_000, ge=10_000, description="size at which a replica begins a new file"
+    )
+    files: int = Field(5, ge=1, le=1000, description="files of a replica kept at most")
+
+
+class TracingSettings(Strict):
+    """Where spans go; needs `pip install 'atts[tracing]'`. Off unless one of the two is set."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="root of an OpenTelemetry receiver that speaks OTLP over HTTP, e.g. "
+        "http://127.0.0.1:4318; None: spans are sent nowhere",
+    )
+    folder: Path | None = Field(
+        None, description="where each replica writes its spans as JSON lines; None: nowhere"
+    )
+    share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of requests that are traced, where a `traceparent` does not decide",
+    )
+
+    @property
+    def enabled(self) -> bool:
+        return self.endpoint is not None or self.folder is not None
+
+
 class Settings(Strict):
     """What is served and how. Replicas, GPUs, placement and ports belong to the Serve config."""
 
@@ -165,6 +209,8 @@ class Settings(Strict):
     comparison: ComparisonSettings = Field(default_factory=ComparisonSettings)
     runs: RunSettings = Field(default_factory=RunSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     record: Path | None = Field(
         None, description="folder in which each router keeps its runs as a trace; None: nowhere"
     )

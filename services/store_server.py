@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from ray.serve import get_replica_context
+
 from atts_core.calibration.keys import Batch
 from services.calibration_store import CalibrationStore
+from services.logs import write_logs
 from services.run_store import RunStore
 from services.runs.archive import Claim, Identity, Page, Receipt, Upload
-from services.settings import RunSettings, StoreSettings
+from services.settings import LogSettings, RunSettings, StoreSettings
 from services.store.exchange import Cursor, Exchange
 
 
 class StoreServer:
     """A shim: Serve's calls in, the verbs of `CalibrationStore` and `RunArchive` out."""
 
-    def __init__(self, settings: StoreSettings, keep: int, runs: RunSettings) -> None:
+    def __init__(
+        self,
+        settings: StoreSettings,
+        keep: int,
+        runs: RunSettings,
+        logs: LogSettings | None = None,
+    ) -> None:
+        if logs is not None:
+            context = get_replica_context()
+            write_logs(logs, context.deployment, context.replica_tag)
         self._scores = CalibrationStore(settings, keep)
         self._runs = RunStore(self._scores.database, self._scores.threads, runs)
 

@@ -7,6 +7,7 @@ out. Nothing of it waits, and what a watcher does with it later is no request's 
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ class Exchange:
 
     id: str
     method: str
+    path: str
     headers: Headers
     at: float
     began: float
@@ -154,6 +156,15 @@ def _reason(error: BaseException) -> str:
             return "cancelled"
 
 
+def _code(body: bytes) -> str | None:
+    """The code of the error in a response's body, or its type; None where it is no such body."""
+    try:
+        error = json.loads(body)["error"]
+        return str(error["code"] or error["type"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
 class Watch:
     """ASGI middleware, the outermost: an exchange for each request, shown to the watchers.
 
@@ -172,6 +183,7 @@ class Watch:
         exchange = Exchange(
             id=headers.get("x-request-id", "")[:LONGEST_ID] or uuid.uuid4().hex,
             method=scope["method"],
+            path=scope["path"],
             headers=headers,
             at=time.time(),
             began=monotonic(),
@@ -186,6 +198,8 @@ class Watch:
                 exchange.run = Headers(raw=message["headers"]).get(RUN_HEADER)
             else:
                 complete = not message.get("more_body", False)
+                if exchange.status is not None and exchange.status >= 400:
+                    exchange.error = exchange.error or _code(message.get("body", b""))
             await send(message)
 
         token = CURRENT.set(exchange)

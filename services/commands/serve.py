@@ -56,6 +56,10 @@ def serve(
         opened(wanted.settings.store).close()
         if wanted.settings.record is not None:
             recorder.prepare(wanted.settings.record)
+        if wanted.settings.tracing.enabled:
+            from services.tracing.spans import require
+
+            require(wanted.settings.tracing)
     if not all_keys(wanted.settings.access):
         _say("NO API KEYS ARE SET: whoever reaches the port may ask (`atts key NAME` makes one)")
     _say(f"starting Ray and {wanted.settings.served_model} …")

@@ -14,6 +14,7 @@ import httpx
 from atts_core.errors import BadInput, EngineError, EngineUnavailable
 from services.engines.servers.server import Call, Reply
 from services.engines.settings import HttpSettings
+from services.tracing.context import onward
 
 _LONGEST_PAUSE = 10.0
 """Seconds between two attempts at most."""
@@ -117,9 +118,9 @@ class HttpConnection:
     async def _once(self, call: Call, who: str) -> Reply:
         client = self._connected()
         if call.watch is None:
-            return answer(await client.post(call.path, json=call.body), who)
+            return answer(await client.post(call.path, json=call.body, headers=onward()), who)
         enough, events = call.watch(), []
-        async with client.stream("POST", call.path, json=call.body) as response:
+        async with client.stream("POST", call.path, json=call.body, headers=onward()) as response:
             if response.is_error:
                 await response.aread()
                 answer(response, who)
