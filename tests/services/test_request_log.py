@@ -166,7 +166,8 @@ async def test_a_client_that_leaves_has_a_line_with_what_its_run_cost(
     async with listening(one.backend) as url, httpx.AsyncClient(base_url=url) as asking:
         running = one.backend.service.running
         async with asking.stream("POST", CHAT, json=ASKED | {"stream": True}) as reply:
-            await anext(reply.aiter_bytes())
+            chunks = reply.aiter_bytes()  # held: it ends the request when it is gone
+            await anext(chunks)
             while not any(usage.draft.generated for usage in running.values()):
                 await asyncio.sleep(0.01)
         async with asyncio.timeout(10):

@@ -166,6 +166,7 @@ class StandIn:
     max_len: int | None = 2048
     faults: list[Fault] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
+    traces: list[str | None] = field(default_factory=list)
     held: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
     writes: threading.Event = field(default_factory=threading.Event)
@@ -194,6 +195,8 @@ class StandIn:
         return app
 
     def _door(self, request: Request) -> None:
+        if request.method == "POST":
+            self.traces.append(request.headers.get("traceparent"))
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
             raise HTTPException(401, "who are you?")
 

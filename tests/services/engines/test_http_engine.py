@@ -30,6 +30,7 @@ from services.local import local_backend
 from services.model_server import ModelServer
 from services.pair import pair_of
 from services.settings import Settings
+from services.tracing.context import within
 
 QUESTION = (Message("user", "Start with 47. Add 38. Multiply by 3. What is the result?"),)
 RATERS: dict[str, dict[str, Any]] = {
@@ -185,6 +186,21 @@ async def test_a_seed_writes_the_same_again(
         for seed in (2**62 + 5, 2**62 + 5, 2**62 + 6)
     ]
     assert hot[0].ids.tolist() == hot[1].ids.tolist() != hot[2].ids.tolist()
+
+
+@pytest.mark.parametrize("habits", WRITERS)
+async def test_a_trace_goes_on_in_the_server(
+    standing: Standing, opened: Opened, habits: str
+) -> None:
+    server = standing(habits)
+    engine = opened(server)
+    prompt = await engine.render(QUESTION)
+    server.traces.clear()
+    with within("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        await engine.generate(asking(History(prompt)))
+    await engine.generate(asking(History(prompt)))
+    assert set(server.traces[:1]) == {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    assert server.traces[-1] is None
 
 
 @pytest.mark.parametrize("habits", WRITERS)
