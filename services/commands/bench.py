@@ -9,16 +9,19 @@ import typer
 
 from services.commands.bench_calibration import bench_calibration
 from services.commands.bench_engine import bench_engine
+from services.commands.bench_metrics import bench_metrics
 from services.commands.bench_stream import bench_stream
 from services.commands.options import AsJson, AtOnce, Problems, Seed, Server
 
 app = typer.Typer(
-    help="Measure this machine: policies, engines, calibration, streams.", no_args_is_help=True
+    help="Measure this machine: policies, engines, calibration, metrics, streams.",
+    no_args_is_help=True,
 )
 
 
 app.command("calibration")(bench_calibration)
 app.command("engine")(bench_engine)
+app.command("metrics")(bench_metrics)
 app.command("stream")(bench_stream)
 
 
