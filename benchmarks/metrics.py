@@ -134,7 +134,7 @@ def as_table(result: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"metrics cost {result['cost']:+.1%} of throughput (median; with probability {KEPT:.0%} "
-            f"between {result['cost_low']:+.1%} and {result['cost_high']:+.1%})",
+            f"metrics cost {result['cost']:+.1%} of throughput (median; with probability "
+            f"{KEPT:.0%} between {result['cost_low']:+.1%} and {result['cost_high']:+.1%})",
         ]
     )

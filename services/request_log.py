@@ -12,12 +12,19 @@ from typing import Any
 
 from atts_core.usage import ModelUsage
 from services.settings import LogSettings
-from services.watching import CURRENT, Consumer, Exchange, SeenRun
+from services.watching import CURRENT, PAGE_FILES, Consumer, Exchange, SeenRun
 
 log = logging.getLogger(__name__)
 
-QUIET = {"/health", "/ready", "/"}
-"""Routes that are asked all the time; they are worth a line where they fail. So is `/web/…`."""
+QUIET = {
+    "/health",
+    "/ready",
+    "/",
+    PAGE_FILES,
+    "/v1/atts/calibration",
+    "/v1/atts/runs/{run_id}",
+}
+"""Routes that are asked all the time, by probes and by the page: worth a line where they fail."""
 OUTSIDE = "http"
 """The stage of a request's time outside its run: reading, checking, shaping, sending."""
 
@@ -62,8 +69,7 @@ class RequestLog:
         del self._open[exchange]
         run = self._runs.pop(exchange, None)
         status = exchange.status or 0
-        quiet = exchange.route in QUIET or exchange.route.startswith("/web/")
-        if quiet and status < 400:
+        if exchange.route in QUIET and status < 400:
             return
         level = logging.WARNING if status >= 500 else logging.INFO
         fields = line(exchange, run)

@@ -64,6 +64,7 @@ class Router:
         draft, target = await asyncio.gather(_status(self._draft), _status(self._target))
         return {
             "ready": "error" not in draft and "error" not in target,
+            "router": self.service.gate.origin,
             "draft": draft,
             "target": target,
             "calibration": self.calibration(),

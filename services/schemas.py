@@ -193,4 +193,5 @@ class Readiness(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     ready: bool
+    router: str | None = Field(None, description="the router that answers, where there are several")
     running: int = Field(description="questions running at this router")

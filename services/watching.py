@@ -33,6 +33,7 @@ CLIENT_LEFT = 499
 """The status of a request whose client left before its response began, as nginx counts it."""
 LONGEST_ID = 128
 """Characters of a client's request id that are kept."""
+PAGE_FILES = "/web/{file}"
 RUN_HEADER = "x-atts-run"
 
 Consumer: TypeAlias = Callable[[events.Event], None]
@@ -165,6 +166,12 @@ def _code(body: bytes) -> str | None:
         return None
 
 
+def _template(scope: Scope) -> str:
+    """The route's template. Whatever a client makes up is one, and so are the page's files."""
+    path = getattr(scope.get("route"), "path", None) or UNROUTED
+    return PAGE_FILES if path.startswith("/web/") else path
+
+
 class Watch:
     """ASGI middleware, the outermost: an exchange for each request, shown to the watchers.
 
@@ -216,7 +223,6 @@ class Watch:
                     exchange.ended = monotonic()
                     exchange.left = not complete or exchange.status == CLIENT_LEFT
                     exchange.status = exchange.status or CLIENT_LEFT
-                    # Only the application's own routes: whatever else a client makes up is one.
-                    exchange.route = getattr(scope.get("route"), "path", None) or UNROUTED
+                    exchange.route = _template(scope)
         finally:
             CURRENT.reset(token)

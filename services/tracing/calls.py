@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from atts_core.engine import Capabilities, Generate, Rate
 from atts_core.types import Scored, Segment
+from services.logs import current_request_id
 from services.tracing import attributes as a
 from services.tracing.context import within
 from services.tracing.spans import Spans, end, known, traceparent
@@ -38,6 +39,7 @@ class CallSpans:
                 **(a.of_request(request) if isinstance(request, Generate) else {}),
                 "atts.role": self._role,
                 "atts.chain": request.chain,
+                "atts.request_id": current_request_id(),
             },
             kind=SpanKind.SERVER,
         )

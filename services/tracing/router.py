@@ -19,8 +19,8 @@ from services.tracing.runs import RunSpans
 from services.tracing.spans import Spans, end, opened, traceparent
 from services.watching import Consumer, Exchange, SeenRun, Watcher
 
-TRACED = "/v1/"
-"""How the paths begin that are worth a trace."""
+TRACED = {"/v1/chat/completions", "/v1/completions"}
+"""Paths that are worth a trace: what is asked there begins a run."""
 
 
 class Traces:
@@ -36,7 +36,7 @@ class Traces:
 
     @contextmanager
     def request(self, exchange: Exchange) -> Iterator[None]:
-        if not exchange.path.startswith(TRACED):
+        if exchange.path not in TRACED:
             yield
             return
         span = self.spans.start(

@@ -49,7 +49,7 @@ export function eachFrame(f) {
 }
 
 export const seconds = (value) =>
-  value >= 100 ? `${Math.round(value)} s` : value >= 1 ? `${value.toFixed(1)} s` : `${Math.round(value * 1000)} ms`;
+  value >= 100 ? `${Math.round(value)}\u00a0s` : value >= 1 ? `${value.toFixed(1)}\u00a0s` : `${Math.round(value * 1000)}\u00a0ms`;
 
 export const share = (value) => `${Math.round(value * 100)} %`;
 

@@ -1,6 +1,7 @@
 // Beside the runs: how the rate holds, what the banks hold, where the time went, what is up.
 
 import { h, say, seconds, share, svg } from "./dom.js";
+import { Seen } from "./seen.js";
 import { STAGES } from "./story.js";
 
 const MAX_TURNS = 24;
@@ -19,23 +20,22 @@ export class Side {
       panel("Calibration banks", this.#banks),
       panel("Replicas", this.#replicas),
     );
-    this.server(null, null);
+    this.#banks.replaceChildren(...banks(null));
     this.runs([]);
   }
 
-  /** What the server says of itself; null where it does not say. */
+  #seen = new Seen();
+
+  /** What the server says of itself. */
   server(calibration, ready) {
-    this.calibration = calibration;
-    this.#banks.replaceChildren(...banks(calibration));
-    this.ready = ready;
-    this.#replicas.replaceChildren(...replicas(ready, this.shown ?? []));
+    this.#seen.add(calibration, ready, Date.now());
+    this.#banks.replaceChildren(...banks(this.#seen.calibration));
   }
 
   runs(shown) {
-    this.shown = shown;
-    this.#rate.replaceChildren(...rates(shown, this.calibration));
+    this.#rate.replaceChildren(...rates(shown, this.#seen.calibration));
     this.#latency.replaceChildren(...latencies(shown));
-    this.#replicas.replaceChildren(...replicas(this.ready, shown));
+    this.#replicas.replaceChildren(...replicas(this.#seen.ready, shown));
   }
 }
 
@@ -50,7 +50,8 @@ function rates(runs, calibration) {
   const nominal = gated[0]?.nominal ?? (overall?.n ? overall.nominal : null);
   const all = (calibration?.rates.by_turn ?? []).slice(0, MAX_TURNS);
   const lines = gated.map(({ title, story }) => `${title}: ${share(story.rejected / story.decided)} of ${story.decided}`);
-  if (overall?.n) lines.push(`all runs of this router: ${share(overall.rate)} of ${overall.n}`);
+  const whose = calibration?.routers > 1 ? `${calibration.routers} routers` : "this router";
+  if (overall?.n) lines.push(`all runs of ${whose}: ${share(overall.rate)} of ${overall.n}`);
   if (!lines.length) return empty("No segment has been decided yet.");
   const summary = `${nominal === null ? "" : `nominal ${share(nominal)}; `}${lines.join("; ")}`;
   return [
@@ -60,7 +61,7 @@ function rates(runs, calibration) {
       ...gated.map(({ title, story }, at) =>
         h("li", { class: `series-${at}` }, `${title} ${share(story.rejected / story.decided)}`,
           h("small", {}, ` of ${story.decided}`))),
-      overall?.n ? h("li", { class: "everything" }, `this router ${share(overall.rate)}`, h("small", {}, ` of ${overall.n}`)) : null),
+      overall?.n ? h("li", { class: "everything" }, `${whose} ${share(overall.rate)}`, h("small", {}, ` of ${overall.n}`)) : null),
   ];
 }
 
@@ -110,42 +111,49 @@ function banks(calibration) {
   const filled = calibration.banks.filter((bank) => bank.size > 0);
   const { store, drift } = calibration;
   const facts = [
-    `${calibration.decisions} decisions of this router · ${calibration.questions} questions remembered`,
+    `${calibration.decisions} decisions of ${calibration.routers > 1 ? `${calibration.routers} routers` : "this router"} · ${calibration.questions} questions remembered`,
     drift.alarms ? `${drift.alarms} drift alarms` : "no drift alarm",
     store.store_error ? `store: ${store.store_error}` : null,
   ];
   const widest = Math.max(1, ...filled.map((bank) => bank.size));
-  return [
-    filled.length ? h("table", { class: "banks" },
+  const table = filled.length === 0 ? empty("No score is kept yet.") : [
+    h("table", { class: "banks" },
       h("thead", {}, h("tr", {}, ...["bank", "scores", "median nll"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, ...filled.slice(0, 14).map((bank) => h("tr", {},
         h("th", { scope: "row" }, bank.bank.split(">").at(-1)),
         h("td", { class: "size", "--share": bank.size / widest }, String(bank.size)),
-        h("td", {}, bank.quantiles["0.5"] === undefined ? "–" : (-bank.quantiles["0.5"]).toFixed(3)))))) : null,
-    ...facts.filter(Boolean).map((fact) => h("p", { class: "fact" }, fact)),
+        h("td", {}, bank.quantiles["0.5"] === undefined ? "–" : (-bank.quantiles["0.5"]).toFixed(3)))))),
   ];
+  return [...table, ...facts.filter(Boolean).map((fact) => h("p", { class: "fact" }, fact))];
 }
 
 // ---------------------------------------------------------------- replicas
 
 function replicas(ready, runs) {
   if (!ready) return empty("The server has not said yet.");
-  const pools = ["draft", "target"].filter((role) => ready[role]).map((role) => {
-    const { model, error, replica, running, waiting, kv_used: used, kv_tokens: room } = ready[role];
+  const used = new Map();
+  for (const { title, story } of runs)
+    for (const [name, spent] of story.replicas) used.set(name, [...(used.get(name) ?? []), { title, ...spent }]);
+  const worked = (all) => all.map(({ title, requests, busy }) =>
+    h("small", { class: "used" }, `${title}: ${requests} requests, busy ${seconds(busy)}`));
+  const pools = ready.replicas.map(({ role, model, error, replica, running, waiting, kv_used: held, kv_tokens: room }) => {
+    const mine = used.get(replica) ?? [];
+    used.delete(replica);
     const facts = [
       running === undefined ? null : `${running} running`,
       waiting === undefined ? null : `${waiting} waiting`,
-      used !== undefined && room ? `KV ${share(used / room)}` : null,
+      held !== undefined && room ? `KV ${share(held / room)}` : null,
     ].filter(Boolean);
     return h("li", { class: `${role}${error ? " down" : ""}` },
       h("b", {}, role), h("span", { class: "model" }, String(model ?? "").split("/").slice(-2).join("/")),
-      h("small", {}, error ?? facts.join(" · "), replica ? ` · ${replica.slice(-6)}` : ""));
+      h("small", {}, error ?? facts.join(" · "), replica ? ` · ${replica}` : ""), ...worked(mine));
   });
-  const used = runs.flatMap(({ title, story }) => [...story.replicas].map(([name, { requests, busy }]) =>
-    h("li", {}, h("span", { class: "model" }, name.split("#").slice(-2).join(" ")), h("small", {}, `${requests} requests, busy ${seconds(busy)} · ${title}`))));
+  // Of a run that is opened again, replicas may have gone since.
+  const others = [...used].map(([name, all]) =>
+    h("li", { class: all[0].role }, h("b", {}, all[0].role), h("span", { class: "model" }, name), ...worked(all)));
   return [
     h("p", { class: "fact" }, `${ready.ready ? "ready" : "not ready"} · ${ready.running} ${ready.running === 1 ? "question" : "questions"} running`),
-    h("ul", { class: "pools" }, ...pools, ...used),
+    h("ul", { class: "pools" }, ...pools, ...others),
   ];
 }
 

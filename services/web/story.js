@@ -143,8 +143,9 @@ export class Story {
     if (queued > 0) this.#span(one, queue, began, began + queued);
     this.#span(one, stage, began + queued, event.at);
     if (cost?.replica) {
-      const seen = this.replicas.get(cost.replica) ?? { requests: 0, busy: 0 };
-      this.replicas.set(cost.replica, { requests: seen.requests + 1, busy: seen.busy + cost.busy });
+      const role = stage === "draft" ? "draft" : "target";
+      const seen = this.replicas.get(cost.replica) ?? { role, requests: 0, busy: 0 };
+      this.replicas.set(cost.replica, { role, requests: seen.requests + 1, busy: seen.busy + cost.busy });
     }
   }
 
