@@ -66,8 +66,9 @@ async function trouble(response) {
   } catch {
     // Something between us and the server answered, in a shape of its own.
   }
-  const message = error.message ?? `The server answered with status ${response.status}.`;
-  return new Trouble(message, { status: response.status, code: error.code, wait });
+  const away = response.status === 404 ? "The server is starting or stopping." : null;
+  const message = error.message ?? away ?? `The server answered with status ${response.status}.`;
+  return new Trouble(message, { status: response.status, code: error.code ?? null, wait });
 }
 
 async function json(path, options) {

@@ -124,6 +124,10 @@ async function watch() {
     if (error.wait) quietUntil = Date.now() + error.wait * 1000;
     const words = { 0: "server not reachable", 401: "key needed", 429: "key is at its limit" };
     showHealth(health, null, words[error.status] ?? error.message);
+    if (error.status === 0 || error.status === 404) {
+      side.away("The server does not answer.");
+      beside();
+    }
   }
 }
 

@@ -51,7 +51,9 @@ export async function reopen(run, id, signal, after = 0) {
       page = await api.runState(id, after);
     } catch (error) {
       if (!(error instanceof api.Trouble)) throw error;
-      const passing = error.status === 0 || error.status === 429 || error.status >= 500;
+      // Where the application is not there (yet), what stands before it says 404 in its own way.
+      const away = error.status === 404 && error.code === null;
+      const passing = away || error.status === 0 || error.status === 429 || error.status >= 500;
       misses += 1;
       if (!passing || misses > TRIES) return gone(run, error);
       run.warn(`${error.message} Trying again (${misses} of ${TRIES}) …`);
@@ -72,7 +74,7 @@ export async function reopen(run, id, signal, after = 0) {
 
 function gone(run, error) {
   const known = run.events.length > 0;
-  if (error.status === 404)
+  if (error.code === "run_not_found")
     run.fail(
       known
         ? "The connection was lost, and the server does not know the run any more: it was restarted. Ask again."

@@ -13,8 +13,8 @@ export class Lanes {
   element = h("ol", { class: "lanes", "aria-label": "Candidates" });
   #lanes = [];
 
-  /** Bring all lanes to what `story` says; only what differs is touched. */
-  show(story) {
+  /** Bring all lanes to what `story` says, `cut`: and it goes no further; only what differs is touched. */
+  show(story, cut) {
     const speaker = story.answer?.candidate ?? null;
     this.element.style.setProperty("--total", Math.max(story.at, 0.001));
     story.candidates.forEach((candidate, at) => {
@@ -22,7 +22,7 @@ export class Lanes {
         this.#lanes[at] = new Lane(at);
         this.element.append(this.#lanes[at].element);
       }
-      this.#lanes[at].show(candidate, speaker === at, story.answer !== null);
+      this.#lanes[at].show(candidate, speaker === at, story.answer !== null, cut);
     });
     while (this.#lanes.length > story.candidates.length) this.#lanes.pop().element.remove();
   }
@@ -50,11 +50,12 @@ class Lane {
     );
   }
 
-  show(candidate, speaks, over) {
-    const version = `${candidate.version} ${speaks} ${over}`;
+  show(candidate, speaks, over, cut) {
+    const version = `${candidate.version} ${speaks} ${over} ${cut}`;
     if (this.#shown?.candidate === candidate && this.#shown.version === version) return;
     this.#shown = { candidate, version };
-    const { ending, doing } = candidate;
+    const { ending } = candidate;
+    const doing = cut ? "cut off" : candidate.doing;
     this.element.dataset.state = ending ?? doing;
     this.element.classList.toggle("speaks", speaks);
     say(this.#doing, ending === null ? doing : ENDINGS[ending]);

@@ -10,6 +10,7 @@ const STOPPED = {
   all: "all chains ended", consensus: "the others could no longer change it",
   confidence: "the lead was sure enough", count: "enough chains answered", deadline: "time was up",
 };
+const BROKEN = ["failed", "cancelled", "lost", "refused"];
 
 export class Run {
   id = null;
@@ -119,7 +120,7 @@ export class Run {
   #show() {
     if (this.#following) this.#advance(this.events.length);
     const { story } = this;
-    this.#lanes.show(story);
+    this.#lanes.show(story, BROKEN.includes(this.status) && this.#count === this.events.length);
     this.#stepper.element.hidden = this.events.length === 0;
     this.#stepper.show(this.events.length, this.#count, story.last, story.at);
     this.#showAnswer(story);
@@ -141,7 +142,7 @@ export class Run {
       ];
     } else if (lead) {
       shown = [h("div", { class: "value forming" }, answerOf(lead.answer)), h("p", {}, `leads · ${of}`)];
-    } else if (["failed", "cancelled", "lost", "refused"].includes(this.status)) shown = [h("p", {}, "no answer")];
+    } else if (BROKEN.includes(this.status)) shown = [h("p", {}, "no answer")];
     else shown = [h("div", { class: "value waiting", "aria-hidden": "true" }, "…"), h("p", {}, story.candidates.length ? of : "waiting")];
     this.#answer.replaceChildren(...shown);
     if (!this.#following) return;

@@ -28,14 +28,23 @@ export class Side {
 
   /** What the server says of itself. */
   server(calibration, ready) {
+    this.#away = null;
     this.#seen.add(calibration, ready, Date.now());
     this.#banks.replaceChildren(...banks(this.#seen.calibration));
   }
 
+  /** It does not answer: `words` say why. */
+  away(words) {
+    this.#seen = new Seen();
+    this.#away = words;
+  }
+
+  #away = null;
+
   runs(shown) {
     this.#rate.replaceChildren(...rates(shown, this.#seen.calibration));
     this.#latency.replaceChildren(...latencies(shown));
-    this.#replicas.replaceChildren(...replicas(this.#seen.ready, shown));
+    this.#replicas.replaceChildren(...replicas(this.#seen.ready, shown, this.#away));
   }
 }
 
@@ -129,8 +138,8 @@ function banks(calibration) {
 
 // ---------------------------------------------------------------- replicas
 
-function replicas(ready, runs) {
-  if (!ready) return empty("The server has not said yet.");
+function replicas(ready, runs, away) {
+  if (!ready) return empty(away ?? "The server has not said yet.");
   const used = new Map();
   for (const { title, story } of runs)
     for (const [name, spent] of story.replicas) used.set(name, [...(used.get(name) ?? []), { title, ...spent }]);

@@ -230,6 +230,32 @@ async def test_a_live_run_is_followed_by_its_link_and_stopped_from_there(
         await second.see(".run[data-status=cancelled]")
 
 
+async def test_a_run_is_found_again_when_the_server_has_come_back(listening: Listening) -> None:
+    """While the application starts or stops, Serve's proxy says 404 in plain text."""
+    async with listening(backend()) as url, opened(url) as watched:
+        await watched.ask("1 + 1?")
+        await watched.finished()
+        link = watched.page.url
+        watched.expected = ("status of 404",)
+        refused = 0
+
+        async def not_there(route: Any) -> None:
+            nonlocal refused
+            refused += 1
+            if refused > 2:
+                await route.continue_()
+            else:
+                await route.fulfill(status=404, content_type="text/plain", body="Path not found")
+
+        await watched.page.route("**/v1/atts/runs/**", not_there)
+        await watched.page.goto(link)
+        await playwright.expect(watched.page.locator(".run .trouble")).to_contain_text(
+            "starting or stopping"
+        )
+        await watched.finished()
+        assert refused == 3
+
+
 async def test_a_run_that_nobody_knows_and_a_lost_server_are_said(listening: Listening) -> None:
     async with listening(backend()) as url, opened(url, "/?run=chatcmpl-unknown") as watched:
         watched.expected = ("status of 404", "ERR_")
