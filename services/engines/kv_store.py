@@ -22,6 +22,43 @@ class KvShape:
     device: torch.device
 
 
+class Pool:
+    """Memory for KV that is used again and again, since new memory is slow.
+
+    It starts as zeros and has held nothing but KV: so it always holds numbers. `lent` counts the
+    elements in use.
+    """
+
+    def __init__(self, shape: KvShape) -> None:
+        self._shape = shape
+        self._free: dict[int, list[torch.Tensor]] = {}
+        self.lent = 0
+
+    def take(self, count: int) -> torch.Tensor:
+        """At least `count` elements, flat."""
+        size = _rounded(count)
+        self.lent += size
+        free = self._free.get(size)
+        if free:
+            return free.pop()
+        return torch.zeros(size, dtype=self._shape.dtype, device=self._shape.device)
+
+    def give(self, memory: torch.Tensor) -> None:
+        """Have `memory`, which `take` gave, back."""
+        self.lent -= len(memory)
+        self._free.setdefault(len(memory), []).append(memory)
+
+    def clear(self) -> None:
+        """Keep nothing that is free."""
+        self._free.clear()
+
+
+def _rounded(count: int) -> int:
+    """`count`, or up to half as much again: so few sizes that they are met again."""
+    power = 1 << max(0, count - 1).bit_length()
+    return power * 3 // 4 if count <= power * 3 // 4 else power
+
+
 class KvStore:
     """A pool of token slots under a prefix tree.
 
@@ -33,10 +70,10 @@ class KvStore:
     def __init__(self, shape: KvShape, tokens: int) -> None:
         self.shape = shape
         self.tokens = tokens
-        # Zeros: the system gives such memory only when it is first written.
         sizes = (shape.layers, tokens, shape.heads)
         self.keys = torch.zeros(*sizes, shape.key_dim, dtype=shape.dtype, device=shape.device)
         self.values = torch.zeros(*sizes, shape.value_dim, dtype=shape.dtype, device=shape.device)
+        self.pool = Pool(shape)
         self.tree = PrefixTree()
         self.reserved = 0
         # A stack; the lowest slots on top, so that fresh runs of slots are consecutive.

@@ -28,12 +28,13 @@ from services.engines.forward import (
 from services.engines.jobs import GenerateJob, ScoreJob
 from services.engines.kv_store import KvStore
 from services.engines.prefix_tree import Slots
-from services.engines.shelf import Shelf
+from services.engines.shelf import Block, Shelf
 
 ATTENTION = "atts_packed"
-_CROWDS = ((32, 128), (8, 256), (0, 512))
-"""From so many sequences on, the narrowest shelf holds so many tokens: a shelf costs a call for
-each layer, padding costs every row."""
+_CALL = {"cpu": 128 << 10}
+"""Bytes of keys and values a layer that are read in the time which one more call of attention
+costs, by device; measured on one core."""
+_CALL_ELSEWHERE = 16 << 20
 
 
 class PackedForward:
@@ -42,27 +43,39 @@ class PackedForward:
     def __init__(self, model: CausalModel, store: KvStore) -> None:
         self._model = model
         self._store = store
-        self._shelves: dict[int, Shelf] = {}
+        self._shelves: list[Shelf] = []
+        shape = store.shape
+        token = shape.heads * (shape.key_dim + shape.value_dim) * shape.dtype.itemsize
+        # Tokens of padding that cost as much as one more shelf.
+        self._shelf_cost = _CALL.get(shape.device.type, _CALL_ELSEWHERE) / token
         self._drawn: Drawn | None = None
 
     def jobs(self) -> list[GenerateJob]:
-        return [job for shelf in self._filled() for job in shelf.jobs]
+        return [job for shelf in self._shelves for job in shelf.jobs]
 
     def fits(self, job: GenerateJob) -> bool:
         jobs = self.jobs()
         return not jobs or job.longest + sum(j.longest for j in jobs) <= self._store.tokens
 
     def join(self, job: GenerateJob) -> None:
-        self._shelf(job.computed + 1).join(job)
+        length = job.computed
+        shelf = min(self._shelves, key=lambda shelf: _padding(shelf, length), default=None)
+        if shelf is None or _padding(shelf, length) > self._shelf_cost:
+            shelf = self._new_shelf()
+        shelf.join(job)
+        self._split(shelf, length)
         self._drawn = None
 
     def leave(self, job: GenerateJob, slots: Slots) -> None:
-        next(shelf for shelf in self._filled() if job in shelf.jobs).leave(job, slots)
+        shelf = next(shelf for shelf in self._shelves if job in shelf.jobs)
+        shelf.leave(job, slots)
+        self._merge(shelf)
         self._drawn = None
 
     def step(self, reading: Portion) -> list[tuple[GenerateJob, int]]:
-        self._widen()
-        shelves = self._filled()
+        shelves = self._shelves
+        for shelf in shelves:
+            shelf.make_column()
         if not shelves and not reading:
             return []
         if self._drawn is None:
@@ -98,28 +111,33 @@ class PackedForward:
     ) -> torch.Tensor:
         return self._model.logits(ids[None], places[None], None, packed, keep, packed=packed)[0]
 
-    def _filled(self) -> list[Shelf]:
-        return [shelf for shelf in self._shelves.values() if shelf.jobs]
+    def _new_shelf(self) -> Shelf:
+        self._shelves.append(Shelf(self._store))
+        return self._shelves[-1]
 
-    def _shelf(self, length: int) -> Shelf:
-        """A shelf for a row of `length` tokens, at most half as wide again as needed or narrow."""
-        crowd = sum(len(shelf.jobs) for shelf in self._shelves.values())
-        limit = next(narrowest for rows, narrowest in _CROWDS if crowd >= rows)
-        while limit < length:
-            limit += limit // 2
-        if limit not in self._shelves:
-            self._shelves[limit] = Shelf(self._store, limit)
-        return self._shelves[limit]
+    def _split(self, shelf: Shelf, length: int) -> None:
+        """Give the rows of `length` tokens and less a shelf of their own, where that pays."""
+        rows = [row for row, own in enumerate(shelf.lengths()) if own <= length]
+        if len(rows) * (shelf.width - length) > 2 * self._shelf_cost:
+            apart = self._new_shelf()
+            apart.make_room(len(rows), length)
+            for row in reversed(rows):
+                apart.take_over(shelf, row)
 
-    def _widen(self) -> None:
-        """Move rows that have outgrown their shelf, and have a free column everywhere."""
-        for shelf in self._filled():
-            while shelf.end - shelf.start == shelf.limit and shelf.jobs:
-                row = shelf.lengths().index(shelf.limit)
-                self._shelf(shelf.limit + 1).take_over(shelf, row)
-                self._drawn = None
-        for shelf in self._filled():
-            shelf.make_column()
+    def _merge(self, shelf: Shelf) -> None:
+        """Put the rows of a shelf that hardly pays any more among longer ones."""
+        wider = [other for other in self._shelves if other is not shelf]
+        wider = [other for other in wider if other.width >= shelf.width]
+        if wider and shelf.jobs:
+            nearest = min(wider, key=lambda other: other.width)
+            if len(shelf.jobs) * (nearest.width - shelf.width) < self._shelf_cost / 2:
+                while shelf.jobs:
+                    nearest.take_over(shelf, len(shelf.jobs) - 1)
+        if not shelf.jobs:
+            self._shelves.remove(shelf)
+            shelf.release()
+            if not self._shelves:
+                self._store.pool.clear()
 
     def _wanted(self, rows: int, reading: Portion) -> torch.Tensor:
         """Whose logits are needed: all that write, and what predicts tokens to be rated."""
@@ -147,6 +165,12 @@ class PackedForward:
     def _tensor(self, parts: Sequence[np.ndarray[Any, Any]]) -> torch.Tensor:
         joined = np.concatenate(parts).astype(np.int64)
         return torch.from_numpy(joined).to(self._store.shape.device)
+
+
+def _padding(shelf: Shelf, length: int) -> int:
+    """Columns that are read for nothing a step when a row of `length` tokens joins."""
+    wider = length - shelf.width
+    return wider * len(shelf.jobs) if wider > 0 else -wider
 
 
 class _Packed(Cache):  # type: ignore[misc]
@@ -201,24 +225,49 @@ class _ShelfView:
     """A shelf's filled columns, and the one now filled, layer by layer."""
 
     def __init__(self, shelf: Shelf) -> None:
-        rows, end = len(shelf.jobs), shelf.end
-        start = shelf.start
-        self.rows = rows
-        self._keys = shelf.keys[:, :rows, :, start : end + 1].unbind(0)
-        self._values = shelf.values[:, :rows, :, start : end + 1].unbind(0)
-        self.new_keys = shelf.keys[:, :rows, :, end].unbind(0)
-        self.new_values = shelf.values[:, :rows, :, end].unbind(0)
-        self._mask = shelf.mask[:rows, :, :, start : end + 1]
+        self.rows = rows = len(shelf.jobs)
+        old, new = shelf.old, shelf.new
+        # Of the old columns all are read, although the first may be nobody's any more, unless
+        # these are many: reading without gaps is worth more.
+        begin = shelf.start if shelf.start > old.columns // 3 else 0
+        self._parts = [_Part(old, rows, slice(begin, old.columns))] if begin < old.columns else []
+        here = shelf.end - new.first
+        self._parts.append(_Part(new, rows, slice(max(0, begin - new.first), here + 1)))
+        self.new_keys = new.keys[:, :rows, :, here].unbind(0)
+        self.new_values = new.values[:, :rows, :, here].unbind(0)
 
     def attend(self, query: torch.Tensor, layer: int, scale: float | None) -> torch.Tensor:
         """One token a row: query and out `[rows, heads, dim]`."""
-        keys = self._keys[layer]
+        parts = self._parts
         # Query heads that share a key head attend as if they were tokens: no key is repeated.
-        grouped = query.reshape(self.rows, keys.shape[1], -1, query.shape[2])
-        out = scaled_dot_product_attention(
-            grouped, keys, self._values[layer], attn_mask=self._mask, scale=scale
-        )
-        return out.reshape(self.rows, query.shape[1], -1)
+        grouped = query.reshape(len(parts[0].mask), -1, query.shape[2])
+        if len(parts) == 1:
+            (one,) = parts
+            keys, values = one.keys[layer][None], one.values[layer][None]
+            out = scaled_dot_product_attention(
+                grouped[None], keys, values, attn_mask=one.mask[None], scale=scale
+            )
+            return out.view(self.rows, -1, out.shape[3])
+        scale = scale or query.shape[2] ** -0.5
+        scores = [
+            torch.baddbmm(part.mask, grouped, part.keys[layer].transpose(1, 2), alpha=scale)
+            for part in parts
+        ]
+        weights = torch.softmax(torch.cat(scores, 2), -1)
+        first, *others = torch.split(weights, [score.shape[2] for score in scores], 2)
+        out = torch.bmm(first, parts[0].values[layer])
+        for part, own in zip(parts[1:], others, strict=True):
+            out.baddbmm_(own, part.values[layer])
+        return out.view(self.rows, -1, out.shape[2])
+
+
+class _Part:
+    """Some columns of a block, its rows and heads as one dimension."""
+
+    def __init__(self, block: Block, rows: int, columns: slice) -> None:
+        self.keys = block.keys[:, :rows, :, columns].flatten(1, 2).unbind(0)
+        self.values = block.values[:, :rows, :, columns].flatten(1, 2).unbind(0)
+        self.mask = block.mask[:rows, :, :, columns].flatten(0, 1)
 
 
 class _ReadView:

@@ -29,7 +29,7 @@ class PaddedForward:
     def __init__(self, model: CausalModel, store: KvStore) -> None:
         self._model = model
         self._store = store
-        self._shelf = Shelf(store, 1)
+        self._shelf = Shelf(store)
         self._drawn: Drawn | None = None
 
     def jobs(self) -> list[GenerateJob]:
@@ -40,17 +40,14 @@ class PaddedForward:
         return len(jobs) == 1 or len(jobs) * max(j.longest for j in jobs) <= self._store.tokens
 
     def join(self, job: GenerateJob) -> None:
-        if job.longest > self._shelf.limit:
-            narrow, self._shelf = self._shelf, Shelf(self._store, job.longest)
-            while narrow.jobs:
-                self._shelf.take_over(narrow, len(narrow.jobs) - 1)
         self._shelf.join(job)
         self._drawn = None
 
     def leave(self, job: GenerateJob, slots: Slots) -> None:
         self._shelf.leave(job, slots)
         if not self._shelf.jobs:
-            self._shelf = Shelf(self._store, 1)
+            self._shelf = Shelf(self._store)
+            self._store.pool.clear()
         self._drawn = None
 
     def step(self, reading: Portion) -> list[tuple[GenerateJob, int]]:
@@ -63,11 +60,15 @@ class PaddedForward:
         shelf.make_column()
         if self._drawn is None:
             self._drawn = Drawn(shelf.jobs, shelf.lengths(), self._store.shape.device)
-        drawn, columns = self._drawn, slice(shelf.start, shelf.end + 1)
+        drawn, rows = self._drawn, len(shelf.jobs)
+        masks = [
+            block.mask[:rows, :1, :, columns]
+            for block, columns in shelf.blocks(range(shelf.start, shelf.end + 1))
+        ]
         logits = self._model.logits(
             drawn.ids[:, None],
             drawn.positions[:, None],
-            shelf.mask[: len(shelf.jobs), :, :, columns],
+            torch.cat(masks, -1),
             _WritingCache(shelf),
             1,
         )
@@ -154,18 +155,20 @@ class _WritingCache(Cache):  # type: ignore[misc]
 
     def __init__(self, shelf: Shelf) -> None:
         super().__init__(layers=[])
-        rows, start, end = len(shelf.jobs), shelf.start, shelf.end
-        self._keys = shelf.keys[:, :rows, :, start : end + 1]
-        self._values = shelf.values[:, :rows, :, start : end + 1]
-        self._length = end - start
+        self._rows, self._length = len(shelf.jobs), shelf.width
+        self._parts = list(shelf.blocks(range(shelf.start, shelf.end + 1)))
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        all_keys, all_values = self._keys[layer], self._values[layer]
-        all_keys[:, :, self._length :] = keys
-        all_values[:, :, self._length :] = values
-        return all_keys, all_values
+        rows = slice(self._rows)
+        block, columns = self._parts[-1]
+        block.keys[layer, rows, :, columns.stop - 1 : columns.stop] = keys
+        block.values[layer, rows, :, columns.stop - 1 : columns.stop] = values
+        return (
+            torch.cat([b.keys[layer, rows, :, part] for b, part in self._parts], 2),
+            torch.cat([b.values[layer, rows, :, part] for b, part in self._parts], 2),
+        )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._length

@@ -7,120 +7,198 @@ from the store, one that leaves gives back what it added.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from services.engines.jobs import GenerateJob
 from services.engines.kv_store import KvStore
 from services.engines.prefix_tree import Slots
 
+_AHEAD = 64
+"""Free columns that a shelf has at least when it is made or moved: so rare is the next move."""
+_CACHED = 8 << 20
+"""Bytes of KV in shelves up to which a CPU's cache holds them, so that gaps cost nothing."""
 
-class Shelf:
-    """Rows of at most `limit` tokens; row `i` is `jobs[i]`, in the columns `[begin, end)`.
 
-    `start` is the first column that any row fills.
+class Block:
+    """Some columns of a shelf, from `first` on.
 
-    `keys` and `values` are `[layers, rows, heads, columns, dim]`; `mask`, `[rows, 1, 1, columns]`,
-    is added to attention scores.
+    `keys` and `values` are `[layers, rows, heads, columns, dim]`; `mask`, `[rows, heads, 1,
+    columns]`, is added to attention scores: the same for each head. What is masked is a number.
     """
 
-    def __init__(self, store: KvStore, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, store: KvStore, first: int, rows: int, columns: int) -> None:
+        shape, sizes = store.shape, (rows, store.shape.heads, columns)
+        count = shape.layers * rows * shape.heads * columns
+        self.first = first
+        self.columns = columns
+        self._pool = store.pool
+        self._memory = [store.pool.take(count * dim) for dim in (shape.key_dim, shape.value_dim, 1)]
+        keys, values, mask = self._memory
+        self.keys = keys[: count * shape.key_dim].view(shape.layers, *sizes, shape.key_dim)
+        self.values = values[: count * shape.value_dim].view(shape.layers, *sizes, shape.value_dim)
+        self.mask = mask[: rows * shape.heads * columns].view(rows, shape.heads, 1, columns)
+
+    def release(self) -> None:
+        """Give the memory back."""
+        for memory in self._memory:
+            self._pool.give(memory)
+
+
+class Shelf:
+    """Row `i` is `jobs[i]`, in the columns `[begin, end)`; `start` is the first that any fills.
+
+    `old` holds the columns that were full when the shelf was last moved, without a gap between
+    rows: a CPU reads that by half faster from memory than rows with room behind each. `new` holds
+    the others. Where that is no gain, `old` has no columns.
+    """
+
+    def __init__(self, store: KvStore) -> None:
         self.jobs: list[GenerateJob] = []
-        # A row of any length fits before this column; half as many again lie behind it, and once
-        # in so many steps all rows are moved back.
-        self.end = limit
-        self.start = limit
+        self.start = self.end = 0
         self._store = store
         self._begin: list[int] = []
-        self._columns = limit + max(limit // 2, 16)
-        self._allocate(0)
+        self.old = self.new = Block(store, 0, 0, 0)
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest row."""
+        return self.end - self.start
 
     def lengths(self) -> list[int]:
         """Tokens of each row that have KV here."""
         return [self.end - begin for begin in self._begin]
 
+    def make_room(self, rows: int, length: int) -> None:
+        """Have memory for so many rows, the longest of `length` tokens."""
+        if not self.jobs:
+            most = self.new.first + self.new.columns
+            self.start = self.end = max(self.old.columns, min(length, most))
+        if rows > len(self.new.mask) or length > self.end:
+            # Rows are few and come one by one: not a new place for each.
+            self._allocate(rows + max(4, rows // 2), max(length, self.width))
+
+    def make_column(self) -> None:
+        """Have a free column at `end`, in `new`."""
+        if self.end == self.new.first + self.new.columns:
+            self._allocate(len(self.new.mask), self.width)
+
     def join(self, job: GenerateJob) -> None:
         """Add a row; all but the last of the job's ids have KV in the store."""
         at = self._store.places(job.slots)
         keys, values = self._store.keys[:, at], self._store.values[:, at]
-        self._add(job, keys.transpose(1, 2), values.transpose(1, 2))
+        self._add(job, [(keys.transpose(1, 2), values.transpose(1, 2))])
 
     def take_over(self, other: Shelf, row: int) -> None:
         """Add a row of another shelf, which loses it."""
-        columns = slice(other._begin[row], other.end)
-        self._add(other.jobs[row], other.keys[:, row, :, columns], other.values[:, row, :, columns])
+        whole = range(other._begin[row], other.end)
+        parts = [
+            (block.keys[:, row, :, columns], block.values[:, row, :, columns])
+            for block, columns in other.blocks(whole)
+        ]
+        self._add(other.jobs[row], parts)
         other._drop(row)
 
     def leave(self, job: GenerateJob, slots: Slots) -> None:
         """Remove a row, storing the KV of its last `len(slots)` tokens at `slots`."""
-        row = self.jobs.index(job)
-        if len(slots):
-            at, columns = self._store.places(slots), slice(self.end - len(slots), self.end)
-            self._store.keys[:, at] = self.keys[:, row, :, columns].transpose(1, 2)
-            self._store.values[:, at] = self.values[:, row, :, columns].transpose(1, 2)
+        row, store, done = self.jobs.index(job), self._store, 0
+        for block, columns in self.blocks(range(self.end - len(slots), self.end)):
+            count = columns.stop - columns.start
+            at = store.places(slots[done : done + count])
+            store.keys[:, at] = block.keys[:, row, :, columns].transpose(1, 2)
+            store.values[:, at] = block.values[:, row, :, columns].transpose(1, 2)
+            done += count
+        if not done:
+            # It may have ended for numbers that are not finite: masked, they would spread.
+            for block in (self.old, self.new):
+                block.keys[:, row].zero_()
+                block.values[:, row].zero_()
         self._drop(row)
 
-    def make_column(self) -> None:
-        """Have a free column at `end`."""
-        if self.end == self._columns:
-            self._move_back()
+    def release(self) -> None:
+        """Give up all memory; the shelf is of no more use."""
+        for block in {self.old, self.new}:
+            block.release()
 
-    def _add(self, job: GenerateJob, keys: torch.Tensor, values: torch.Tensor) -> None:
-        length, row = keys.shape[2], len(self.jobs)
-        if row == self.keys.shape[1]:
-            self._allocate(row + 1 + row // 4)
-        columns = slice(self.end - length, self.end)
-        self.keys[:, row, :, columns] = keys
-        self.values[:, row, :, columns] = values
+    def blocks(self, columns: range) -> Iterator[tuple[Block, slice]]:
+        """Where `columns` are: blocks, and the columns within each."""
+        for block in (self.old, self.new):
+            begin = max(columns.start, block.first)
+            end = min(columns.stop, block.first + block.columns)
+            if begin < end:
+                yield block, slice(begin - block.first, end - block.first)
+
+    def _add(self, job: GenerateJob, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Add a row of which `parts` are the keys and values, `[layers, heads, tokens, dim]`."""
+        length, row = sum(keys.shape[2] for keys, _ in parts), len(self.jobs)
+        self.make_room(row + 1, length)
+        self._begin.append(self.end - length)
         self.jobs.append(job)
-        self._begin.append(columns.start)
+        self._write(row, self._begin[row], parts)
         self.start = min(self._begin)
         self._show(row)
 
+    def _write(self, row: int, at: int, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        for keys, values in parts:
+            done = 0
+            for block, columns in self.blocks(range(at, at + keys.shape[2])):
+                count = columns.stop - columns.start
+                block.keys[:, row, :, columns] = keys[:, :, done : done + count]
+                block.values[:, row, :, columns] = values[:, :, done : done + count]
+                done += count
+            at += done
+
     def _drop(self, row: int) -> None:
-        """Fill the gap with the last row; a shelf left empty keeps no memory."""
+        """Fill the gap with the last row."""
         last = len(self.jobs) - 1
         if row != last:
-            columns = slice(self._begin[last], self.end)
-            self.keys[:, row, :, columns] = self.keys[:, last, :, columns]
-            self.values[:, row, :, columns] = self.values[:, last, :, columns]
+            for block, columns in self.blocks(range(self._begin[last], self.end)):
+                block.keys[:, row, :, columns] = block.keys[:, last, :, columns]
+                block.values[:, row, :, columns] = block.values[:, last, :, columns]
             self.jobs[row], self._begin[row] = self.jobs[last], self._begin[last]
             self._show(row)
         self.jobs.pop()
         self._begin.pop()
         self.start = min(self._begin, default=self.end)
-        if not self.jobs:
-            self._allocate(0)
 
-    def _move_back(self) -> None:
-        """Shift all rows to the left, so that they end where rows begin to be written."""
-        count, shift = len(self.jobs), self.limit - self.end
-        before = slice(self.start, self.end)
-        after = slice(before.start + shift, self.limit)
-        for mine in (self.keys, self.values):
-            mine[:, :count, :, after] = mine[:, :count, :, before].clone()
-        self.start, self.end = after.start, after.stop
-        for row in range(count):
-            self._begin[row] += shift
-            self._show(row)
+    def _pays_off(self) -> bool:
+        """Whether reading without gaps is worth twice the calls."""
+        shape, lent = self._store.shape, self._store.pool.lent
+        on_cpu = shape.device.type == "cpu" and shape.dtype == torch.float32
+        return on_cpu and lent * shape.dtype.itemsize > _CACHED
 
     def _show(self, row: int) -> None:
         """Let a row see the columns from its beginning on."""
-        self.mask[row, :, :, : self._begin[row]] = torch.finfo(self.mask.dtype).min
-        self.mask[row, :, :, self._begin[row] :] = 0
+        for block in (self.old, self.new):
+            hidden = max(0, self._begin[row] - block.first)
+            block.mask[row, :, :, :hidden] = torch.finfo(block.mask.dtype).min
+            block.mask[row, :, :, hidden:] = 0
 
-    def _allocate(self, rows: int) -> None:
-        """Have room for `rows` rows, keeping those there are. Zeros: what is masked is a number."""
-        kv, count = self._store.shape, len(self.jobs)
-        sizes = (kv.layers, rows, kv.heads, self._columns)
-        keys = torch.zeros(*sizes, kv.key_dim, dtype=kv.dtype, device=kv.device)
-        values = torch.zeros(*sizes, kv.value_dim, dtype=kv.dtype, device=kv.device)
-        mask = torch.zeros(rows, 1, 1, self._columns, dtype=kv.dtype, device=kv.device)
-        if count:
-            span = slice(self.start, self.end)
-            keys[:, :count, :, span] = self.keys[:, :count, :, span]
-            values[:, :count, :, span] = self.values[:, :count, :, span]
-            mask[:count] = self.mask[:count]
-        self.keys: torch.Tensor = keys
-        self.values: torch.Tensor = values
-        self.mask: torch.Tensor = mask
+    def _allocate(self, rows: int, end: int) -> None:
+        """Have room for `rows` rows that end in the column `end`, with those there are."""
+        shift = end - self.end
+        dense = end if self._pays_off() else 0
+        ahead = max(_AHEAD, (end - dense) // 2) if rows else 0
+        old = Block(self._store, 0, rows, dense)
+        new = Block(self._store, dense, rows, end - dense + ahead)
+        count = len(self.jobs)
+        before = list(self.blocks(range(self.start, self.end))) if count else []
+        self.start, at = self.start + shift, self.start + shift
+        self.end = end
+        self._begin = [begin + shift for begin in self._begin]
+        replaced = {self.old, self.new}
+        self.old, self.new = old, new
+        for block, columns in before:
+            done = columns.start
+            span = range(at, at + columns.stop - columns.start)
+            for mine, place in self.blocks(span):
+                part = slice(done, done + place.stop - place.start)
+                mine.keys[:, :count, :, place] = block.keys[:, :count, :, part]
+                mine.values[:, :count, :, place] = block.values[:, :count, :, part]
+                done = part.stop
+            at = span.stop
+        for row in range(count):
+            self._show(row)
+        for block in replaced:
+            block.release()
