@@ -9,6 +9,11 @@ import torch
 
 from services.engines.prefix_tree import Node, PrefixTree, Slots
 
+_CACHED = 8 << 20
+"""Bytes in use, half of them filled, that a CPU's cache still holds."""
+_KEPT = 64 << 20
+"""Bytes that a pool keeps for later at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class KvShape:
@@ -32,7 +37,15 @@ class Pool:
     def __init__(self, shape: KvShape) -> None:
         self._shape = shape
         self._free: dict[int, list[torch.Tensor]] = {}
+        self._kept = 0
         self.lent = 0
+
+    @property
+    def exceeds_cache(self) -> bool:
+        """Whether what is in use comes from a CPU's memory, in single precision, at each step."""
+        shape = self._shape
+        on_cpu = shape.device.type == "cpu" and shape.dtype == torch.float32
+        return on_cpu and self.lent * shape.dtype.itemsize > _CACHED
 
     def take(self, count: int) -> torch.Tensor:
         """At least `count` elements, flat."""
@@ -40,17 +53,16 @@ class Pool:
         self.lent += size
         free = self._free.get(size)
         if free:
+            self._kept -= size
             return free.pop()
         return torch.zeros(size, dtype=self._shape.dtype, device=self._shape.device)
 
     def give(self, memory: torch.Tensor) -> None:
-        """Have `memory`, which `take` gave, back."""
+        """Have `memory`, which `take` gave, back; beyond a bound it goes back to the system."""
         self.lent -= len(memory)
-        self._free.setdefault(len(memory), []).append(memory)
-
-    def clear(self) -> None:
-        """Keep nothing that is free."""
-        self._free.clear()
+        if self._kept + len(memory) <= _KEPT // self._shape.dtype.itemsize:
+            self._kept += len(memory)
+            self._free.setdefault(len(memory), []).append(memory)
 
 
 def _rounded(count: int) -> int:

@@ -46,8 +46,8 @@ class PaddedForward:
     def leave(self, job: GenerateJob, slots: Slots) -> None:
         self._shelf.leave(job, slots)
         if not self._shelf.jobs:
+            self._shelf.release()
             self._shelf = Shelf(self._store)
-            self._store.pool.clear()
         self._drawn = None
 
     def step(self, reading: Portion) -> list[tuple[GenerateJob, int]]:

@@ -17,8 +17,6 @@ from services.engines.prefix_tree import Slots
 
 _AHEAD = 64
 """Free columns that a shelf has at least when it is made or moved: so rare is the next move."""
-_CACHED = 8 << 20
-"""Bytes of KV in shelves up to which a CPU's cache holds them, so that gaps cost nothing."""
 
 
 class Block:
@@ -26,6 +24,7 @@ class Block:
 
     `keys` and `values` are `[layers, rows, heads, columns, dim]`; `mask`, `[rows, heads, 1,
     columns]`, is added to attention scores: the same for each head. What is masked is a number.
+    The same with rows and heads as one dimension is `flat_`.
     """
 
     def __init__(self, store: KvStore, first: int, rows: int, columns: int) -> None:
@@ -39,6 +38,10 @@ class Block:
         self.keys = keys[: count * shape.key_dim].view(shape.layers, *sizes, shape.key_dim)
         self.values = values[: count * shape.value_dim].view(shape.layers, *sizes, shape.value_dim)
         self.mask = mask[: rows * shape.heads * columns].view(rows, shape.heads, 1, columns)
+
+        self.flat_keys = self.keys.flatten(1, 2)
+        self.flat_values = self.values.flatten(1, 2)
+        self.flat_mask = self.mask.flatten(0, 1)
 
     def release(self) -> None:
         """Give the memory back."""
@@ -162,12 +165,6 @@ class Shelf:
         self._begin.pop()
         self.start = min(self._begin, default=self.end)
 
-    def _pays_off(self) -> bool:
-        """Whether reading without gaps is worth twice the calls."""
-        shape, lent = self._store.shape, self._store.pool.lent
-        on_cpu = shape.device.type == "cpu" and shape.dtype == torch.float32
-        return on_cpu and lent * shape.dtype.itemsize > _CACHED
-
     def _show(self, row: int) -> None:
         """Let a row see the columns from its beginning on."""
         for block in (self.old, self.new):
@@ -178,7 +175,7 @@ class Shelf:
     def _allocate(self, rows: int, end: int) -> None:
         """Have room for `rows` rows that end in the column `end`, with those there are."""
         shift = end - self.end
-        dense = end if self._pays_off() else 0
+        dense = end if self._store.pool.exceeds_cache else 0
         ahead = max(_AHEAD, (end - dense) // 2) if rows else 0
         old = Block(self._store, 0, rows, dense)
         new = Block(self._store, dense, rows, end - dense + ahead)

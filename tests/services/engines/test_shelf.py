@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atts_core.engine import Sampling
-from services.engines import shelf as shelves
+from services.engines import kv_store
 from services.engines.jobs import GenerateJob
 from services.engines.kv_store import KvShape, KvStore
 from services.engines.shelf import Shelf
@@ -100,10 +100,11 @@ MOVES = st.one_of(
 
 
 @pytest.mark.parametrize("cached", [0, 1 << 40], ids=["without gaps", "with gaps"])
+@settings(deadline=None)
 @given(st.lists(MOVES, max_size=60))
 def test_each_row_keeps_its_tokens(cached: int, moves: list[tuple[str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shelves, "_CACHED", cached)
+        patch.setattr(kv_store, "_CACHED", cached)
         kept = Kept()
         for name, *arguments in moves:
             getattr(kept, name)(*arguments)
