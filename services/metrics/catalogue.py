@@ -152,9 +152,10 @@ def turn_label(turn: int) -> str:
     return str(turn) if turn < MANY_TURNS else f"{MANY_TURNS}+"
 
 
+_BELOW = ((1, "< 1 s"), (5, "1-5 s"), (30, "5-30 s"), (120, "30-120 s"))
+LATENCY_CLASSES = (*(name for _, name in _BELOW), "> 120 s")
+"""Which class a run's latency falls into: five, so that the slow ones can be looked at."""
+
+
 def latency_label(seconds: float) -> str:
-    """Which class a run's latency falls into: five, so that the slow ones can be looked at."""
-    for below, name in ((1, "< 1 s"), (5, "1-5 s"), (30, "5-30 s"), (120, "30-120 s")):
-        if seconds < below:
-            return name
-    return "> 120 s"
+    return next((name for below, name in _BELOW if seconds < below), LATENCY_CLASSES[-1])

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
+from atts_core import events
 from atts_core.settings import Method
+from atts_core.types import PolicyName, Stopped
+from atts_core.usage import Waste
 from services.metrics import catalogue as c
 from services.metrics.board import Board
 from services.metrics.runs import RunMetrics
+from services.metrics.split import STAGES
 from services.watching import Exchange, SeenRun
 
 CHAT = "/v1/chat/completions"
@@ -54,15 +59,29 @@ class ServiceMetrics:
         board, of = self.board, (self._model, usual.policy)
         for status in ("200", "429", "503"):
             board.count(c.HTTP_REQUESTS, CHAT, status, by=0)
-        for reason in ("all", "consensus", "failed", "cancelled"):
-            board.count(c.REQUESTS, *of, reason, by=0)
+        for metric in (c.HTTP_SECONDS, c.FIRST_BYTE_TOTAL, c.FIRST_BYTES):
+            board.count(metric, CHAT, by=0)
+        for policy in get_args(PolicyName):
+            for reason in (*get_args(Stopped), "failed", "cancelled", "refused"):
+                board.count(c.REQUESTS, self._model, policy, reason, by=0)
+        for stage in STAGES:
+            for latency in c.LATENCY_CLASSES:
+                board.count(c.STAGE_TOTAL, *of, stage, latency, by=0)
         for turn in range(min(usual.turns, c.MANY_TURNS)):
             for metric in (c.DECISIONS, c.REJECTED, c.NOMINAL):
                 board.count(metric, *of, c.turn_label(turn), by=0)
         for metric in (c.TAKEOVERS, c.PICKS, c.HITS, c.SYNC):
             board.count(metric, *of, by=0)
+        for ending in get_args(events.Ending):
+            board.count(c.CANDIDATES, *of, ending, by=0)
         for role in ("draft", "target"):
+            board.count(c.SEGMENTS, *of, role, by=0)
             for kind in ("generated", "scored", "prompt", "cached"):
                 board.count(c.TOKENS, *of, role, kind, by=0)
+            for kind in ("generated", "scored"):
+                board.count(c.BUSY, *of, role, kind, by=0)
+            for why in get_args(Waste):
+                board.count(c.WASTED, *of, role, why, by=0)
         for kind in ("scores", "rate"):
             board.count(c.ALARMS, kind, by=0)
+        board.count(c.DROPPED, by=0)
