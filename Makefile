@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve ask doctor test test-vllm bench-vllm check slow bench bench-policies format clean
+.PHONY: help setup serve ask doctor test test-vllm bench-vllm check slow bench bench-policies monitoring dashboards format clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,12 @@ check: $(DEV) ## style, types, one-way imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+monitoring: $(RUN) ## Prometheus beside a server: make serve ARGS='--metrics-port 8080' first
+	$(BIN)/python -m deployment.monitoring $(ARGS)
+
+dashboards: $(DEV) ## write Grafana's dashboards anew from deployment/grafana
+	$(BIN)/python -m deployment.grafana
 
 bench: $(RUN) ## the policies side by side over HTTP
 	$(BIN)/atts bench main $(ARGS)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import quote
@@ -36,7 +38,7 @@ LOOKS = {
 
 
 def configuration(targets: Sequence[str], every_seconds: int = 15, rules: Path = RULES) -> str:
-    """Prometheus' configuration: scrape `targets` (HOST:PORT of each node) and evaluate our rules."""
+    """Prometheus' configuration: scrape `targets` (HOST:PORT of each node), evaluate our rules."""
     return yaml.safe_dump(
         {
             "global": {
@@ -53,19 +55,29 @@ def configuration(targets: Sequence[str], every_seconds: int = 15, rules: Path =
 def binary(given: str | None) -> str:
     """Prometheus' program; `BadInput` where there is none."""
     found = shutil.which(given or "prometheus")
-    if found is None:
-        raise BadInput(
-            f"{given} is no program" if given else "Prometheus is not installed: apt-get install "
-            "prometheus, or name its program with --prometheus (ARGS='--prometheus PATH'), or use "
-            "docker compose -f docker/compose.yaml",
-            field="prometheus",
-        )
-    return found
+    if found is not None:
+        return found
+    if given is not None:
+        raise BadInput(f"{given} is no program", field="prometheus")
+    raise BadInput(
+        "Prometheus is not installed: apt-get install prometheus, or name its program with "
+        "ARGS='--prometheus PATH', or use docker compose -f docker/compose.yaml up",
+        field="prometheus",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    url: str
+    process: subprocess.Popen[bytes]
 
 
 @contextmanager
-def prometheus(program: str, config: str, port: int, folder: Path) -> Iterator[str]:
-    """A Prometheus that is ready, with its data in `folder`; the base URL."""
+def prometheus(program: str, config: str, port: int, folder: Path) -> Iterator[Running]:
+    """A Prometheus that is ready, with its data in `folder`; it ends with the context.
+
+    Raises `BadInput` where the port is taken, `AttsError` where it does not get ready.
+    """
     require_free("127.0.0.1", port)
     (folder / "prometheus.yml").write_text(config)
     command = [
@@ -77,20 +89,22 @@ def prometheus(program: str, config: str, port: int, folder: Path) -> Iterator[s
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            yield _ready(process, f"http://127.0.0.1:{port}", folder / "prometheus.log")
+            url = f"http://127.0.0.1:{port}"
+            _await_ready(process, url, folder / "prometheus.log")
+            yield Running(url, process)
         finally:
             process.terminate()
             process.wait(START_SECONDS)
 
 
-def _ready(process: subprocess.Popen[bytes], url: str, log: Path) -> str:
+def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = monotonic() + START_SECONDS
     while monotonic() < deadline:
         if process.poll() is not None:
             raise AttsError(f"Prometheus ended: {log.read_text()[-2000:]}")
         try:
             if httpx.get(f"{url}/-/ready", timeout=2).status_code == 200:
-                return url
+                return
         except httpx.HTTPError:
             pass
         sleep(0.1)
@@ -121,8 +135,8 @@ def guide(url: str, targets: Sequence[str]) -> str:
         for name, expr in LOOKS.items()
     ]
     lines += [
-        f"Grafana's dashboards: import {DASHBOARDS.relative_to(PROJECT)}/*.json with {url} as data",
-        "source, or have both with docker compose -f docker/compose.yaml up. See docs/monitoring.md.",
+        f"Grafana's dashboards: import {DASHBOARDS.relative_to(PROJECT)}/*.json, with {url}",
+        "as data source, or have both with docker compose: see docs/monitoring.md.",
     ]
     for target in unreachable(targets):
         lines.append(
@@ -149,11 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder: Path = asked.data or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         config = configuration(asked.targets, asked.every)
-        with prometheus(binary(asked.prometheus), config, asked.port, folder) as url:
-            print(guide(url, asked.targets), flush=True)
+        # As Ctrl-C does, so that Prometheus ends too.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with prometheus(binary(asked.prometheus), config, asked.port, folder) as running:
+            print(guide(running.url, asked.targets), flush=True)
             try:
-                while True:
-                    sleep(3600)
+                running.process.wait()
+                raise AttsError(f"Prometheus ended; its log: {folder / 'prometheus.log'}")
             except KeyboardInterrupt:
                 print("stopping …", file=sys.stderr)
 

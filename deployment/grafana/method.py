@@ -10,6 +10,7 @@ from deployment.grafana.panels import (
     GREEN,
     NUMBER,
     ORANGE,
+    PER_SECOND,
     RED,
     SECONDS,
     SHARE,
@@ -288,6 +289,15 @@ def _what_is_saved() -> Section:
             width=8,
         ),
         lines(
+            "Segments",
+            "Written by draft and target, and takeovers, the segments that the target continued or "
+            "replaced (ray_atts_segments_total, ray_atts_takeovers_total).",
+            Query(rate("segments_total", "role"), "by the {{role}}"),
+            Query(rate("takeovers_total"), "takeovers"),
+            unit=PER_SECOND,
+            width=8,
+        ),
+        lines(
             "Tokens that no vote holds",
             "By model and why: cancelled on consensus, replaced by the target, looked at only "
             "(peeked, presampled), given up, failed (ray_atts_wasted_tokens_total).",
@@ -320,6 +330,7 @@ def _what_is_saved() -> Section:
                 "{{policy}}",
             ),
             unit=NUMBER,
+            width=8,
         ),
         lines(
             "Candidates' wait for each other",
@@ -334,5 +345,6 @@ def _what_is_saved() -> Section:
                 "{{policy}}",
             ),
             unit=SECONDS,
+            width=8,
         ),
     )

@@ -10,6 +10,7 @@ from deployment.grafana.board import (
     LATENCY,
     METHOD,
     OVERVIEW,
+    WINDOW,
     Section,
     dashboard,
     increase,
@@ -209,6 +210,7 @@ def _errors() -> Section:
             ),
             unit=SHARE,
             limit=0.05,
+            width=8,
         ),
         lines(
             "Replicas started",
@@ -222,6 +224,21 @@ def _errors() -> Section:
                 "{{deployment}}",
             ),
             unit=NUMBER,
+            width=8,
+        ),
+        lines(
+            "Lost on the way",
+            "Calibration scores that the store was away for too long to take, and observations "
+            "that metrics had no room for; requests are not touched by either "
+            "(ray_atts_scores_lost_total, ray_atts_metric_observations_lost_total).",
+            *(
+                Query(
+                    f"sum (increase(ray_atts_{what}_lost_total{{{APPLICATION}}}[{WINDOW}]))", name
+                )
+                for what, name in (("scores", "scores"), ("metric_observations", "observations"))
+            ),
+            unit=NUMBER,
+            width=8,
         ),
     )
 

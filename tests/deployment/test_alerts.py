@@ -173,10 +173,17 @@ CASES = [
     ),
     Case(
         "AttsDrift",
-        series("atts_drift_alarms_total", "5e-324x4 1x60", **ONE, kind="rate"),
-        8,
-        "The takeover rate has left its window",
+        series("atts_drift_alarms_total", "5e-324x4 1x9 2x9 3x9 4x60", **ONE, kind="rate")
+        | decisions(rejected=12, nominal=8, all=20),
+        50,
+        "The takeover rate does not hold in windows of 200 decisions",
         others=(("kind", "rate"),),
+    ),
+    Case(  # four of sixty windows
+        "AttsDrift",
+        series("atts_drift_alarms_total", "5e-324x4 1x9 2x9 3x9 4x60", **ONE, kind="rate")
+        | decisions(rejected=120, nominal=80, all=200),
+        60,
     ),
     Case("AttsDrift", series("atts_drift_alarms_total", "5e-324x60", **ONE, kind="rate"), 8),
     Case("AttsDrift", series("atts_drift_alarms_total", "0x4 1x60", **ONE, kind="rate"), 50),

@@ -1,0 +1,277 @@
+"""A real Prometheus beside two routers and two targets: every panel has data, and it is right."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from time import monotonic, sleep, time
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from benchmarks.server import free_port, running_server
+from deployment.monitoring import binary, configuration, prometheus
+from models.arithmetic.problems import held_out
+from services.serve_config import LOCAL
+from tests.deployment.panels import ALL, Query, queries
+
+pytestmark = [
+    pytest.mark.serve,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="apt-get install prometheus"),
+]
+
+QUESTIONS = [problem.question for problem in held_out(24, seed=31)]
+PATIENCE = 90
+"""Seconds for Ray to pass on what happened: each process does so every ten."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A server, what a client was told by it, and the Prometheus that has scraped both."""
+
+    prometheus: str
+    replies: list[dict[str, Any]]
+    began: float
+    """Unix time of the first question, and of when Prometheus had seen the last."""
+    ended: float
+
+    def value(self, query: str) -> float:
+        """The only value of a query now."""
+        (found,) = instant(self.prometheus, query, self.ended)
+        return float(found["value"][1])
+
+
+def instant(url: str, query: str, at: float | None = None) -> list[dict[str, Any]]:
+    asked = {"query": query} | ({} if at is None else {"time": str(at)})
+    found: list[dict[str, Any]] = answer(url, "query", asked)["result"]
+    return found
+
+
+def answer(url: str, what: str, asked: dict[str, str]) -> dict[str, Any]:
+    response = httpx.post(f"{url}/api/v1/{what}", data=asked, timeout=30)
+    assert response.status_code == 200, (asked["query"], response.text)
+    data: dict[str, Any] = response.json()["data"]
+    return data
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE
+    while not holds():
+        assert monotonic() < deadline, f"not within {PATIENCE} s: {what}"
+        sleep(0.5)
+
+
+def body(question: str, seed: int, **atts: Any) -> dict[str, Any]:
+    said = [{"role": "user", "content": question}]
+    return {"model": "atts", "messages": said, "atts": {"candidates": 8, "seed": seed} | atts}
+
+
+def ask(url: str, numbered: tuple[int, str]) -> dict[str, Any]:
+    """Over a connection of its own, so that Serve chooses a router for each."""
+    number, question = numbered
+    asked = httpx.post(f"{url}/v1/chat/completions", json=body(question, number), timeout=120)
+    assert asked.status_code == 200, asked.text
+    told: dict[str, Any] = asked.json()["atts"]
+    return told
+
+
+def leave_early(url: str) -> None:
+    """A client that goes when the first chunk is there; with a policy that no other asks for."""
+    asked = body(QUESTIONS[0], 1, policy="atts-sync", consensus=False) | {"stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked, timeout=60) as response:
+        next(response.iter_raw())
+
+
+def ask_too_much(url: str) -> None:
+    """A question that no context holds: refused by the run, not by the form of the request."""
+    asked = body("Start with 1. " * 2_000, 1, policy="target-only")
+    assert httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=60).status_code == 400
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("monitoring")
+    config = yaml.safe_load(LOCAL.read_text())
+    for deployment in config["applications"][0]["deployments"]:
+        deployment["ray_actor_options"] = {"num_cpus": 0.1}
+        if deployment["name"] in ("Router", "Target"):
+            deployment["num_replicas"] = 2
+    path = folder / "two_of_each.yaml"
+    path.write_text(yaml.safe_dump(config))
+    port = free_port()
+    scrape = configuration([f"127.0.0.1:{port}"], every_seconds=1)
+    with (
+        running_server(None, "--config", str(path), "--metrics-port", str(port)) as url,
+        prometheus(binary(None), scrape, free_port(), folder) as running,
+    ):
+        yield traffic(url, running.url)
+
+
+def traffic(url: str, scraped: str) -> Watched:
+    """Ask, and wait until Prometheus has seen all of it."""
+
+    def told(query: str) -> float:
+        return sum(float(found["value"][1]) for found in instant(scraped, query))
+
+    # A rate needs a sample from before: both routers and all engines have to be there.
+    until("both routers report", lambda: told("count(ray_atts_router_up)") == 2)
+    until("all engines report", lambda: told("count(ray_atts_engine_up)") == 3)
+    until(
+        "the counters are scraped twice",
+        lambda: told('min(count_over_time(ray_atts_decisions_total{turn="0"}[5m]))') >= 2,
+    )
+    began = time()
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(ask, itertools.repeat(url), enumerate(QUESTIONS)))
+    leave_early(url)
+    ask_too_much(url)
+    ended = {
+        'policy="atts"': len(QUESTIONS),
+        'finished_reason="cancelled"': 1,
+        'finished_reason="refused"': 1,
+    }
+    for which, number in ended.items():
+        query = f"sum(ray_atts_request_success_total{{{which}}})"
+        until(query, lambda query=query, number=number: round(told(query)) == number)  # type: ignore[misc]
+    # Of the same hand-over, but engines have their own.
+    seen = sum(tokens(replies, role, "prompt") for role in ("draft", "target"))
+    until("the engines' tokens", lambda: told("sum(ray_atts_prompt_tokens_total)") >= seen)
+    until("the rules' figures", lambda: told("atts:selectivity:ratio_rate1h") > 0)
+    return Watched(scraped, replies, began, time())
+
+
+def tokens(replies: list[dict[str, Any]], role: str, kind: str) -> int:
+    return sum(reply["tokens"][role][kind] for reply in replies)
+
+
+def rates(replies: list[dict[str, Any]], what: str) -> int:
+    return sum(reply["takeover_rate"][what] for reply in replies)
+
+
+# ---------------------------------------------------------------------------------------- counters
+
+
+@pytest.mark.parametrize("role", ["draft", "target"])
+@pytest.mark.parametrize("kind", ["generated", "scored", "prompt", "cached"])
+def test_tokens_equal_the_client_s_count(watched: Watched, role: str, kind: str) -> None:
+    of = f'policy="atts",role="{role}",kind="{kind}"'
+    found = watched.value(f"sum(ray_atts_tokens_total{{{of}}})")
+    assert round(found, 6) == tokens(watched.replies, role, kind)
+
+
+@pytest.mark.parametrize(
+    ("metric", "what"),
+    [("decisions", "decisions"), ("rejected", "rejected"), ("takeovers", "takeovers")],
+)
+def test_decisions_equal_the_client_s_count(watched: Watched, metric: str, what: str) -> None:
+    found = watched.value(f'sum(ray_atts_{metric}_total{{policy="atts"}})')
+    assert round(found, 6) == rates(watched.replies, what) > 0
+
+
+def test_requests_and_candidates_equal_the_client_s_count(watched: Watched) -> None:
+    of = 'policy="atts"'
+    ended = Counter(reply["stopped"] for reply in watched.replies)
+    endings: Counter[str] = Counter()
+    for reply in watched.replies:
+        endings.update(reply["candidates"]["endings"])
+    for metric, label, expected in (
+        ("request_success_total", "finished_reason", ended),
+        ("candidates_total", "ending", endings),
+    ):
+        found = instant(
+            watched.prometheus, f"sum by ({label}) (ray_atts_{metric}{{{of}}})", watched.ended
+        )
+        counted = {one["metric"][label]: round(float(one["value"][1])) for one in found}
+        assert {name: n for name, n in counted.items() if n} == dict(expected)
+
+
+def test_both_routers_and_both_targets_took_part(watched: Watched) -> None:
+    for metric in (
+        'ray_atts_request_success_total{policy="atts"}',
+        'ray_atts_engine_steps_total{role="target"}',
+    ):
+        assert watched.value(f"count(sum by (replica) ({metric}) > 0.5)") == 2
+
+
+def test_the_stages_add_up_to_the_client_s_seconds(watched: Watched) -> None:
+    found = watched.value(
+        'sum(ray_atts_request_stage_by_latency_seconds_total{policy="atts"})'
+    )  # fmt: skip
+    told = sum(reply["seconds"]["total"] for reply in watched.replies)
+    assert found == pytest.approx(told, rel=0.02)
+
+
+# ------------------------------------------------------------------------------------------ panels
+
+UNMOVED = {
+    "failed": "nothing fails",
+    "observations": "there was room for all",
+    "lost": "the store was there",
+    "scores": "the store was there; no drift",
+    "rate": "no drift",
+}
+"""Legends of what this traffic does not move, and why: there, and 0."""
+
+
+def evaluated(watched: Watched, query: Query, **chosen: str) -> list[list[float]]:
+    """What Grafana would draw of a query: the values of each series in the time of the traffic."""
+    span = int(watched.ended - watched.began) + 30
+    expr = query.substituted({**ALL, **chosen}, interval="30s", range=f"{span}s")
+    if query.instant:
+        found = instant(watched.prometheus, expr, watched.ended)
+        return [[float(one["value"][1])] for one in found]
+    asked = {"start": str(watched.began), "end": str(watched.ended), "step": "2", "query": expr}
+    found = answer(watched.prometheus, "query_range", asked)["result"]
+    return [[float(value) for _, value in one["values"]] for one in found]
+
+
+@pytest.mark.parametrize("query", queries(), ids=str)
+def test_every_panel_has_data(watched: Watched, query: Query) -> None:
+    values = [value for series in evaluated(watched, query) for value in series]
+    real = [value for value in values if not isnan(value)]
+    assert real, query.expr
+    moves = "rate(" in query.expr or "increase(" in query.expr
+    if moves and query.legend not in UNMOVED and query.panel != "Failed":
+        assert max(map(abs, real)) > 1e-9, query.expr
+
+
+def test_a_choice_that_nothing_has_empties_the_panels(watched: Watched) -> None:
+    nothing = dict.fromkeys(ALL, "none-of-this-name")
+    for query in queries():
+        assert not evaluated(watched, query, **nothing), query.expr
+
+
+def test_the_panel_s_takeover_rate_is_that_of_the_responses(watched: Watched) -> None:
+    told = rates(watched.replies, "rejected") / rates(watched.replies, "decisions")
+    panels = [query for query in queries() if query.panel == "Takeover rate"]
+    assert {query.dashboard for query in panels} == {"overview", "method"}
+    for query in panels:
+        ((shown,),) = evaluated(watched, query, policy="atts")
+        print(f"\n{query.dashboard}: {shown:.4f}, responses: {told:.4f}")
+        assert shown == pytest.approx(told, rel=0.01)
+
+
+def test_prometheus_has_taken_the_rules_and_no_rule_fails(watched: Watched) -> None:
+    response = httpx.get(f"{watched.prometheus}/api/v1/rules", timeout=10).json()
+    rules = [rule for group in response["data"]["groups"] for rule in group["rules"]]
+    assert len(rules) > 20
+    assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+    alarms = "sum by (kind) (ray_atts_drift_alarms_total)"
+    firing = {rule["name"] for rule in rules if rule.get("state") == "firing"}
+    assert not firing, instant(watched.prometheus, alarms)
+
+
+def test_the_served_metrics_hold_no_id(watched: Watched, tmp_path: Path) -> None:
+    """The label values of our metrics are bounded: none grows with the number of questions."""
+    found = instant(watched.prometheus, 'count by (__name__) ({__name__=~"ray_atts_.+"})')
+    counts = {one["metric"]["__name__"]: int(one["value"][1]) for one in found}
+    assert max(counts.values()) < 1000, counts
