@@ -165,26 +165,24 @@ def test_the_network_policy_opens_8000_to_all_and_ray_s_ports_to_nobody_outside(
     assert "namespaceSelector" in prometheus["from"][0]
 
 
-def test_rules_and_dashboards_are_taken_from_files_where_there_are_any(tmp_path: Path) -> None:
+def test_rules_and_dashboards_are_the_files_of_the_chart() -> None:
     values = {
         "apiKeys": {"open": True},
         "monitoring": {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}},
     }
-    assert not rendering.of_kind(rendering.objects(values), "PrometheusRule")
-    chart = tmp_path / "atts"
-    copy_chart(chart)
-    rule = {"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $value }} is down"}}
-    groups = [{"name": "g", "rules": [rule]}]
-    (chart / "files" / "rules").mkdir()
-    (chart / "files" / "rules" / "atts.yaml").write_text(yaml.safe_dump({"groups": groups}))
-    (chart / "files" / "dashboards").mkdir()
-    (chart / "files" / "dashboards" / "overview.json").write_text('{"title": "{{pool}}"}\n')
-    found = rendering.objects(values, chart)
+    found = rendering.objects(values)
+    files = rendering.CHART / "files"
     (rules,) = rendering.of_kind(found, "PrometheusRule")
-    assert rules["spec"]["groups"] == groups
-    (dashboard,) = rendering.of_kind(found, "ConfigMap")
-    assert dashboard["data"] == {"overview.json": '{"title": "{{pool}}"}\n'}
-    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert rules["spec"]["groups"] == [
+        group
+        for file in sorted((files / "rules").glob("*.yaml"))
+        for group in rendering.read(file)["groups"]
+    ]
+    maps = rendering.of_kind(found, "ConfigMap")
+    given = {name: text for one in maps for name, text in one["data"].items()}
+    assert given == {file.name: file.read_text() for file in (files / "dashboards").glob("*.json")}
+    assert all(one["metadata"]["labels"]["grafana_dashboard"] == "1" for one in maps)
+    assert {one["metadata"]["name"] for one in maps} >= {"rel-atts-overview"}
 
 
 def test_the_pair_of_the_chart_is_that_of_the_local_configuration() -> None:
