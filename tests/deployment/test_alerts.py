@@ -211,9 +211,9 @@ CASES = [
     Case("AttsScoresLost", series("atts_scores_lost_total", "5e-324x30", **ONE), 16),
     Case(
         "AttsQueueGrowing",
-        queue(waiting="0+10x40", running="4x40"),
-        25,
-        "240 calls wait for the draft model, and their number grows",
+        queue(waiting="0+10x20 200x20", running="4x40"),
+        24,
+        "200 calls wait for the draft model, and their number grows",
         others=(("role", "draft"),),
     ),
     Case("AttsQueueGrowing", queue(waiting="100x40", running="4x40"), 25),
