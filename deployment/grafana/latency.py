@@ -18,6 +18,7 @@ from deployment.grafana.board import (
 from deployment.grafana.panels import SECONDS, SHARE, Query, bars, heat, lines, value
 
 RUNS = variables.RUNS
+CHAT = f'{variables.APPLICATION},route="/v1/chat/completions"'
 CHOSEN = f'{RUNS},latency=~"$latency"'
 SPENT = "request_stage_by_latency_seconds_total"
 ANSWERED = f'{RUNS},finished_reason!~"failed|refused|cancelled"'
@@ -162,6 +163,38 @@ def _until_something_is_seen() -> Section:
             *(
                 Query(quantile(q, "time_to_first_token_seconds"), f"{q:.0%}")
                 for q in (0.5, 0.95, 0.99)
+            ),
+            unit=SECONDS,
+        ),
+        lines(
+            "First byte, by route",
+            "HTTP requests from their arrival to the first byte of the response, which without "
+            "streaming is the whole answer: 95 % took no longer "
+            "(ray_atts_time_to_first_byte_seconds).",
+            Query(
+                quantile(0.95, "time_to_first_byte_seconds", "route", of=variables.APPLICATION),
+                "{{route}}",
+            ),
+            unit=SECONDS,
+        ),
+        lines(
+            "HTTP requests of questions, mean",
+            "Until the first and until the last byte; exact "
+            "(ray_atts_time_to_first_byte_sum_seconds_total / ray_atts_first_bytes_total, "
+            "ray_atts_http_request_seconds_total / ray_atts_http_requests_total).",
+            Query(
+                ratio(
+                    rate("time_to_first_byte_sum_seconds_total", of=CHAT),
+                    rate("first_bytes_total", of=CHAT),
+                ),
+                "first byte",
+            ),
+            Query(
+                ratio(
+                    rate("http_request_seconds_total", of=CHAT),
+                    rate("http_requests_total", of=CHAT),
+                ),
+                "last byte",
             ),
             unit=SECONDS,
         ),

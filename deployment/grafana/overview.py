@@ -210,7 +210,14 @@ def _errors() -> Section:
             ),
             unit=SHARE,
             limit=0.05,
-            width=8,
+        ),
+        lines(
+            "HTTP responses by status",
+            "Of all routes; 429: routers or a key at their limits, 503: no candidate could be "
+            "computed (ray_atts_http_requests_total).",
+            Query(rate("http_requests_total", "status", of=APPLICATION), "{{status}}"),
+            unit=PER_SECOND,
+            stacked=True,
         ),
         lines(
             "Replicas started",
@@ -224,7 +231,6 @@ def _errors() -> Section:
                 "{{deployment}}",
             ),
             unit=NUMBER,
-            width=8,
         ),
         lines(
             "Lost on the way",
@@ -238,7 +244,6 @@ def _errors() -> Section:
                 for what, name in (("scores", "scores"), ("metric_observations", "observations"))
             ),
             unit=NUMBER,
-            width=8,
         ),
     )
 
