@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import signal
 import subprocess
@@ -159,8 +160,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=5, help="seconds between two scrapes")
     parser.add_argument("--data", type=Path, help="a folder to keep the data in; default: nowhere")
     asked = parser.parse_args(arguments)
+    for target in asked.targets:
+        if not re.fullmatch(r"[^\s/]+:\d{1,5}", target):
+            raise BadInput(f"{target!r} is not HOST:PORT of a node's metrics", field="targets")
+    if asked.every < 1:
+        raise BadInput("--every takes whole seconds from 1", field="every")
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = asked.data or Path(temporary)
+        if folder.is_file():
+            raise BadInput(f"{folder} is a file, not a folder", field="data")
         folder.mkdir(parents=True, exist_ok=True)
         config = configuration(asked.targets, asked.every)
         # As Ctrl-C does, so that Prometheus ends too.
