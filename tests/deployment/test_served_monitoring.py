@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isnan
-from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
 
@@ -108,7 +107,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     path = folder / "two_of_each.yaml"
     path.write_text(yaml.safe_dump(config))
     port = free_port()
-    scrape = configuration([f"127.0.0.1:{port}"], every_seconds=1)
+    scrape = configuration([f"127.0.0.1:{port}"], every_seconds=2)
     with (
         running_server(None, "--config", str(path), "--metrics-port", str(port)) as url,
         prometheus(binary(None), scrape, free_port(), folder) as running,
@@ -229,7 +228,7 @@ def evaluated(watched: Watched, query: Query, **chosen: str) -> list[list[float]
     if query.instant:
         found = instant(watched.prometheus, expr, watched.ended)
         return [[float(one["value"][1])] for one in found]
-    asked = {"start": str(watched.began), "end": str(watched.ended), "step": "2", "query": expr}
+    asked = {"start": str(watched.began), "end": str(watched.ended), "step": "5", "query": expr}
     found = answer(watched.prometheus, "query_range", asked)["result"]
     return [[float(value) for _, value in one["values"]] for one in found]
 
@@ -270,8 +269,9 @@ def test_prometheus_has_taken_the_rules_and_no_rule_fails(watched: Watched) -> N
     assert not firing, instant(watched.prometheus, alarms)
 
 
-def test_the_served_metrics_hold_no_id(watched: Watched, tmp_path: Path) -> None:
-    """The label values of our metrics are bounded: none grows with the number of questions."""
-    found = instant(watched.prometheus, 'count by (__name__) ({__name__=~"ray_atts_.+"})')
+def test_no_metric_has_more_series_than_its_labels_allow(watched: Watched) -> None:
+    """Bounded, whatever is asked: the largest is a histogram by stage, on two routers."""
+    query = 'count by (__name__) ({__name__=~"ray_atts_.+"})'
+    found = instant(watched.prometheus, query, watched.ended)
     counts = {one["metric"]["__name__"]: int(one["value"][1]) for one in found}
     assert max(counts.values()) < 1000, counts

@@ -51,6 +51,16 @@ class Measured:
             if sample.name == f"ray_atts_{name}" and labels.items() <= sample.labels.items()
         )
 
+    def counters(self) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+        """The series of all counters that have a value."""
+        return {
+            (sample.name, frozenset(sample.labels.items()))
+            for family in self.registry.collect()
+            if family.type == "counter"
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+
     def of(self, *kinds: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kinds)]
 
@@ -108,6 +118,24 @@ async def test_the_takeover_rate_equals_that_of_the_responses_turn_by_turn() -> 
         decided = [e.decision.taken_over for e in one.of(events.Decided) if e.turn == turn]
         assert one.total("decisions_total", turn=str(turn)) == len(decided)
         assert one.total("rejected_total", turn=str(turn)) == sum(decided)
+
+
+async def test_every_counter_that_a_first_question_moves_is_there_before_it() -> None:
+    """A rate needs a sample from before; what appears with its first value is lost to it."""
+    one = busy()
+    one.board.hand_on()
+    before = one.counters()
+    await one.ask()
+    assert one.counters() == before
+
+
+async def test_a_policy_s_first_request_is_seen_by_a_rate() -> None:
+    one = busy()
+    one.board.hand_on()
+    before = one.counters()
+    await one.ask(policy="atts-sync")
+    ended = {series for series in one.counters() if "request_success" in series[0]}
+    assert ended <= before
 
 
 @pytest.mark.parametrize(
