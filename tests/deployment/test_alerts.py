@@ -32,6 +32,7 @@ def rules() -> list[dict[str, Any]]:
 
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
+ONE = {"application": "atts"}
 POLICY = {"application": "atts", "model_name": "atts", "policy": "atts"}
 
 
@@ -47,6 +48,15 @@ def requests(**by_reason: int) -> Series:
         found |= series(
             "atts_request_success_total", f"0+{number}x420", **POLICY, finished_reason=reason
         )
+    return found
+
+
+def responses(route: str, by_status: dict[str, int]) -> Series:
+    """So many a minute, for an hour."""
+    found: Series = {}
+    for status, number in by_status.items():
+        of = {**ONE, "route": route, "status": status}
+        found |= series("atts_http_requests_total", f"0+{number}x60", **of)
     return found
 
 
@@ -113,7 +123,6 @@ class Case:
         return f"{self.alert}-{'fires' if self.summary else 'silent'}-{self.minute}"
 
 
-ONE = {"application": "atts"}
 CASES = [
     Case("AttsDown", {"up": "1x20"}, 6, "No router of ATTS reports", ()),
     Case("AttsDown", series("atts_router_up", "1x20", **ONE), 10),
@@ -138,6 +147,17 @@ CASES = [
     ),
     Case("AttsErrorRate", requests(failed=1, consensus=99, cancelled=50), 70),
     Case("AttsErrorRate", requests(refused=50, consensus=1, failed=0), 70),
+    Case(
+        "AttsHttpErrors",
+        responses("/v1/chat/completions", {"200": 30, "503": 10}),
+        12,
+        "25% of HTTP requests are answered with a status of 500 or above",
+    ),
+    Case(
+        "AttsHttpErrors",
+        responses("/v1/chat/completions", {"200": 30, "429": 10}) | responses("/ready", {"503": 9}),
+        12,
+    ),
     Case(
         "AttsLatencyFastBurn",
         answers(fast=2, all=10),
