@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, DashboardLink, Row
+from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, Dashboard, DashboardLink, Row
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
@@ -88,6 +88,14 @@ def dashboard(
             .keep_time(True)
         )
         .variables(list(choices))
+        .annotation(
+            AnnotationQuery()
+            .name("Alerts")
+            .datasource(variables.SOURCE)
+            .expr('ALERTS{alertname=~"Atts.+",alertstate="firing",namespace=~"$namespace"}')
+            .enable(True)
+            .icon_color("red")
+        )
     )
     for section in sections:
         board = board.with_row(Row(section.title))

@@ -173,7 +173,12 @@ def bars(
         [
             (
                 "groupingToMatrix",
-                {"columnField": stacked_by, "rowField": by, "valueField": "Value"},
+                {
+                    "columnField": stacked_by,
+                    "rowField": by,
+                    "valueField": "Value",
+                    "emptyValue": "null",
+                },
             ),
             ("organize", {"renameByName": {f"{by}\\{stacked_by}": by}}),
         ]
@@ -220,10 +225,5 @@ def heat(
 
 def to_dashboard(uid: str, title: str) -> DashboardLink:
     """To another dashboard of ours, with the same time and choices."""
-    return (
-        DashboardLink(title)
-        .type(DashboardLinkType.LINK)
-        .url(f"/d/{uid}")
-        .keep_time(True)
-        .include_vars(True)
-    )
+    kept = "${__url_time_range}&${__all_variables}"
+    return DashboardLink(title).type(DashboardLinkType.LINK).url(f"/d/{uid}?{kept}")

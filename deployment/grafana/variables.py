@@ -37,7 +37,7 @@ def _label(name: str, shown: str, metric: str, label: str, about: str) -> QueryV
         .multi(True)
         .include_all(True)
         .all_value(".*")
-        .current(VariableOption(selected=True, text="All", value="$__all"))
+        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
 
 

@@ -24,7 +24,7 @@ from tests.deployment.panels import ALL, Query, queries
 
 pytestmark = [
     pytest.mark.serve,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="apt-get install prometheus"),
 ]
 
