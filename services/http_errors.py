@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_type_hints
 
@@ -65,7 +66,7 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
             return 400, body, {}
         case Overloaded():
             body = error_body(error.message, "rate_limit_error", code="overloaded")
-            return 429, body, {"Retry-After": str(max(1, round(error.retry_after)))}
+            return 429, body, {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
         case RunCancelled():
             # OpenAI's clients repeat a 409 unless told not to: it would start the run anew.
             body = error_body(str(error), "invalid_request_error", code="run_cancelled")

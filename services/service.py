@@ -21,6 +21,7 @@ from atts_core.types import Answer, Message, Question
 from atts_core.usage import Usage
 from services.drift_watch import DriftWatch
 from services.recorder import Recorder
+from services.turns import Turns
 from services.watching import SeenRun, Watcher, followed
 
 
@@ -52,6 +53,16 @@ class Service:
     def __post_init__(self) -> None:
         self.drift = DriftWatch(self.gate)
         self._slots = asyncio.Semaphore(self.limits.max_concurrent_takeovers)
+        self._turns = Turns(self.limits.max_running)
+
+    def check_room(self) -> None:
+        """Raise `Overloaded`, with the time to come again, where no more questions may run."""
+        if len(self.running) >= self.limits.max_running:
+            raise Overloaded(
+                f"{len(self.running)} questions are running here, the most allowed at once "
+                "(limits.max_running); try again after Retry-After",
+                retry_after=self._turns.wait(),
+            )
 
     async def answer(
         self,
@@ -66,11 +77,7 @@ class Service:
         Raises `Overloaded` at once where there is no room; cancelling the caller stops the run
         and all its engine requests.
         """
-        if len(self.running) >= self.limits.max_running:
-            raise Overloaded(
-                f"{len(self.running)} questions are running here, the most allowed at once "
-                "(limits.max_running); try again soon"
-            )
+        self.check_room()
         run_id = run_id or new_run_id()
         usage = Usage()
         seed = fresh_seed() if method.seed is None else method.seed
@@ -105,6 +112,7 @@ class Service:
                 answer = await scaling.answer(run, Question(run_id, messages))
         finally:
             del self.running[run_id]
+            self._turns.ended(run.at)
         return Outcome(run_id, method, run.seed, answer, usage, run.at)
 
     def _record(self, run_id: str, method: Method, seed: int) -> Callable[[Event], None]:

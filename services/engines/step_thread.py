@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,12 +30,16 @@ class _Message:
 
 
 class StepThread:
-    """Runs a step loop until `close`. `run` and `idle` may be awaited on any event loop."""
+    """Runs a step loop until `close`. `run` and `idle` may be awaited on any event loop.
 
-    def __init__(self, steps: StepLoop, name: str, threads: int) -> None:
+    The thread computes with `threads` of torch's, at a niceness that is `niceness` higher.
+    """
+
+    def __init__(self, steps: StepLoop, name: str, threads: int, niceness: int = 0) -> None:
         self._steps = steps
         self._name = name
         self._threads = threads
+        self._niceness = niceness
         self._inbox: SimpleQueue[_Message] = SimpleQueue()
         self._waiters: dict[Job, Waiter] = {}
         self._idle: list[Waiter] = []
@@ -79,6 +85,8 @@ class StepThread:
     def _run(self) -> None:
         # Of this thread alone: other engines in the process have their own number.
         torch.set_num_threads(self._threads)
+        if sys.platform == "linux":  # elsewhere it would be the whole process'
+            os.nice(self._niceness)
         ended = "the engine is closed"
         try:
             with torch.inference_mode():

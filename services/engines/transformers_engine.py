@@ -52,7 +52,9 @@ class TransformersEngine(TextEngine):
             writes_answers=self._codec.writes(BOXED),
             top_logprobs=loaded.vocabulary_size,
         )
-        self._thread = StepThread(self._steps, loaded.name, loaded.threads)
+        # Where cores compute, who answers clients goes before who computes for them.
+        niceness = 4 if loaded.kv.device.type == "cpu" else 0
+        self._thread = StepThread(self._steps, loaded.name, loaded.threads, niceness)
         # Torch does not survive a thread that is still in it when the process ends.
         finalize(self, self._thread.close)
 

@@ -118,8 +118,11 @@ class Runs:
         """The run that answers a request, new or, where its key stands for one, that one.
 
         `shape` makes the reply that is kept; `kind` begins a new run's id. Who opens a run must
-        join it at once. Raises `KeyReused` where the key stands for another request.
+        join it at once. Raises `KeyReused` where the key stands for another request, `Overloaded`
+        where there is no room for another run.
         """
+        if caller.key is None:
+            self._service.check_room()  # before anything is made for it
         # A seed of its own at the latest here: a run can be told before it has begun.
         seed = fresh_seed() if method.seed is None else method.seed
         method = method.model_copy(update={"seed": seed})
