@@ -27,6 +27,7 @@ POOLS = {
     "target-2": "target",
     "router-1": "router",
     "router-2": "router",
+    "router-3": "router",
 }
 """The nodes and their label `atts-pool`."""
 
@@ -66,7 +67,7 @@ class Served:
             Replica(one["replica_id"], deployment, names[one["node_ip"]], one["state"])
             for deployment, told in deployments.items()
             for one in told["replicas"]
-            if one["node_ip"] in names
+            if one.get("node_ip") in names  # one that starts may be nowhere yet
         ]
 
     def nodes_of(self, deployment: str) -> list[str]:
@@ -100,7 +101,7 @@ class Served:
         return {
             proxy["node_ip"]: names[proxy["node_ip"]]
             for proxy in (state or self.state())["proxies"].values()
-            if proxy["status"] == "HEALTHY" and proxy["node_ip"] in names
+            if proxy["status"] == "HEALTHY" and proxy.get("node_ip") in names
         }
 
     def url(self, node: str) -> str:

@@ -58,7 +58,10 @@ class RemoteEngine:
             passed = segment.value if isinstance(segment, Ready) else segment
             return replica.score.remote(request, passed, trace)
 
-        return RemoteCall(send, self._name)
+        scoring: RemoteCall[Scored] = RemoteCall(send, self._name)
+        if isinstance(segment, RemoteCall):
+            segment.feeds(scoring)
+        return scoring
 
     async def status(self) -> dict[str, Any]:
         """What one replica says of its running and waiting requests."""
@@ -73,7 +76,7 @@ class RemoteCall(Generic[T]):
     """A `Pending` over a handle call; Serve's errors come out as ours.
 
     `send` makes the call, and makes it again where a replica was lost with it: a request says all
-    that decides its result.
+    that decides its result. Calls that were given its result are then sent again with it.
     """
 
     def __init__(self, send: Callable[[], Any], who: str) -> None:
@@ -82,32 +85,53 @@ class RemoteCall(Generic[T]):
         self.response = send()
         self._who = who
         self._done = False
+        self._fed: list[RemoteCall[Any]] = []
+
+    def feeds(self, call: RemoteCall[Any]) -> None:
+        """`call` was given this one's result to come."""
+        self._fed.append(call)
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._result().__await__()
 
     async def _result(self) -> T:
         while True:
+            response = self.response
             try:
-                result = await cast("Awaitable[T]", self.response)
+                result = await cast("Awaitable[T]", response)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
+                if self.response is not response:
+                    continue  # sent again meanwhile, with what it waits for
                 if not self._done and self._sends < SENDS and replica_lost(error):
                     self._sends += 1
-                    self.response = self._send()
+                    self._send_again()
                     continue
-                self._done = True
+                self._ended()
                 raise translated(error, self._who) from None
-            self._done = True
+            self._ended()
             return result
+
+    def _send_again(self) -> None:
+        self.response = self._send()
+        for call in self._fed:
+            if not call.done():
+                # Not left to fail by itself: Serve (2.60) takes an input that was lost with an
+                # unreachable replica for a failure of the one it sends to, and tries for ever.
+                call.response.cancel()
+                call._send_again()
+
+    def _ended(self) -> None:
+        self._done = True
+        self._fed.clear()  # they hold this call too: a circle would keep both
 
     def done(self) -> bool:
         return self._done
 
     def cancel(self) -> None:
         """Reaches the replica and cancels the request there; a call merely dropped would go on."""
-        self._done = True
+        self._ended()
         self.response.cancel()
 
 

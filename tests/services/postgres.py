@@ -15,20 +15,33 @@ import pytest
 
 
 class Server:
-    """A database server in a folder of its own, on a port of its own."""
+    """A database server in a folder of its own, on a port of its own.
 
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._folder = programs, folder
+    At another `host` than this machine's own, whoever comes from its network needs `password`.
+    """
+
+    def __init__(
+        self, programs: Path, folder: Path, host: str = "127.0.0.1", password: str = "unused"
+    ) -> None:
+        self._programs, self._folder, self._host = programs, folder, host
         self._port = _free_port()
         # The server refuses to run as root: there it is another user's, who must reach its folder.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user is not None:
             shutil.chown(folder, self._user)
-        self._run("initdb", "-U", "atts", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C")
-        self.url = f"postgresql://atts@127.0.0.1:{self._port}/postgres"
+        secret = folder / "password"
+        secret.write_text(password)
+        self._run(
+            *("initdb", "-U", "atts", "-A", "trust", f"--pwfile={secret}", "--no-sync"),
+            *("-E", "UTF8", "--locale", "C"),
+        )
+        if host != "127.0.0.1":
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {host}/24 scram-sha-256\n")
+        self.url = f"postgresql://atts@{host}:{self._port}/postgres"
 
     def start(self) -> None:
-        options = f"-p {self._port} -h 127.0.0.1 -k {self._folder}"
+        options = f"-p {self._port} -h {self._host} -k {self._folder}"
         self._run("pg_ctl", "start", "-w", "-l", str(self._folder / "log"), "-o", options)
 
     def stop(self) -> None:
@@ -47,14 +60,14 @@ class Server:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server]:
+def postgres_server(host: str = "127.0.0.1", password: str = "unused") -> Iterator[Server]:
     """A server with one empty database; skips the test where there is no such program."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="atts-postgres-"))
     try:
-        server = Server(programs, folder)
+        server = Server(programs, folder, host, password)
         server.start()
         try:
             yield server

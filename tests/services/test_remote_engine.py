@@ -104,6 +104,36 @@ async def test_a_call_lost_with_its_replica_is_sent_again(lost: BaseException) -
     assert call.done()
 
 
+async def test_what_waits_for_a_lost_call_is_sent_again_with_it() -> None:
+    """Serve would try for ever to hand on what was lost."""
+    lost = asyncio.Event()
+
+    class Stuck(Response):
+        def __await__(self) -> Any:
+            yield from lost.wait().__await__()
+            raise ActorUnavailableError("", None)
+
+        def cancel(self) -> None:
+            super().cancel()
+            lost.set()
+
+    stuck = Stuck(None)
+    drafting = sent(ActorUnavailableError("", None), 5)
+    responses = iter([stuck, Response(7)])
+    scoring: RemoteCall[int] = RemoteCall(lambda: next(responses), "target")
+    drafting.feeds(scoring)
+    assert await asyncio.gather(scoring, drafting) == [7, 5]
+    assert stuck.cancelled
+
+
+async def test_what_is_over_is_not_sent_again_with_a_lost_call() -> None:
+    drafting = sent(ActorUnavailableError("", None), 5)
+    scoring = sent(7)
+    drafting.feeds(scoring)
+    scoring.cancel()
+    assert await drafting == 5
+
+
 async def test_a_call_is_not_sent_for_ever() -> None:
     with pytest.raises(EngineUnavailable):
         await sent(*[ActorDiedError()] * SENDS, 5)
