@@ -86,6 +86,11 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=gone_wrong[0] is not None)
         await self._http.aclose()
 
+    async def stop(self) -> None:
+        """No client asks again; returns when the last has its answer."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+
     async def answered(self, number: int, since: float = 0.0) -> None:
         """Until so many questions that were asked after `since` have been answered."""
         while sum(a.outcome == "answered" and a.began >= since for a in self.asked) < number:

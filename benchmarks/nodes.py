@@ -180,6 +180,8 @@ class Cluster:
             "RAY_enable_worker_prestart": "0",
             # As KubeRay sets it: a head may take minutes to come back.
             "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+            # As the chart sets it.
+            "RAY_health_check_timeout_ms": "3000",
         }
         self._redis = redis
         self._folder = folder

@@ -91,8 +91,10 @@ async def lose(served: Served, loss: Loss) -> Account:
     victim = _victim(served, loss)
     node = cluster.nodes[victim]
     held = sorted({r.deployment for r in served.replicas() if r.node == victim})
-    # Nobody can tell a client that its door is cut off: a load balancer has taken it out.
-    doors = [a for a, name in served.doors().items() if not (loss.cut and name == victim)]
+    # Clients do not ask the head (the chart's Service leaves it out). Nobody can tell a client that
+    # its door is cut off: a load balancer has taken it out.
+    closed = {"head", victim} if loss.cut else {"head"}
+    doors = [address for address, name in served.doors().items() if name not in closed]
     async with Load(doors, at_once=AT_ONCE, seed=LOSSES.index(loss) + 1) as load:
         await load.answered(BEFORE)
         before = [a.ended - a.began for a in load.asked]
@@ -169,15 +171,13 @@ def as_table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['at_once']} questions at once; {result['machine']}",
         "",
-        "| what is lost | answered | retryable error | connection lost with the node | "
-        "neither | candidates failed | last failure | whole again | slowest answer (median before) |",
+        "| what is lost | answered | retryable error | connection lost with the node | neither | "
+        "candidates failed | last failure | whole again | slowest answer (median before) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for told in result["losses"]:
         outcomes = told["outcomes"]
-        counts = [
-            outcomes.get(name, 0) for name in ("answered", "retryable", "door lost", "wrong")
-        ]
+        counts = [outcomes.get(name, 0) for name in ("answered", "retryable", "door lost", "wrong")]
         cells = [
             told["says"],
             *map(str, counts),

@@ -163,8 +163,8 @@ def served_on(
     """Start the head, the nodes in `pools` and the application.
 
     `store`: its URL, instead of the configuration's. `apart`: routers and store are on nodes
-    labelled `router`, and on no other, so that losing one is losing nothing else. `deployments`:
-    options to change.
+    labelled `router`, and on no other, so that losing one is losing nothing else, and no pool
+    scales: what is measured is the loss. `deployments`: options to change.
     """
     cluster.start_head()
     until(cluster.alive, 240, "the head answers")
@@ -195,8 +195,12 @@ def _changed(
     if store is not None:
         application["args"]["store"]["url"] = store
     for deployment in application["deployments"]:
-        if apart and deployment["name"] in ("Router", "CalibrationStore"):
-            deployment["ray_actor_options"]["label_selector"] = {"atts-pool": "router"}
+        if apart:
+            if deployment["name"] in ("Router", "CalibrationStore"):
+                deployment["ray_actor_options"]["label_selector"] = {"atts-pool": "router"}
+            scaled = deployment.pop("autoscaling_config", None)
+            if scaled is not None:
+                deployment["num_replicas"] = scaled["min_replicas"]
         deployment.update(deployments.get(deployment["name"], {}))
     return config
 

@@ -1,4 +1,4 @@
-"""`deployment/cluster.yaml` on a head, two draft and two target nodes, each with its own address."""
+"""`deployment/cluster.yaml` on a head, two draft and two target nodes, each with an address."""
 
 from __future__ import annotations
 
@@ -94,7 +94,11 @@ def test_a_chain_is_drafted_scored_and_taken_over_on_different_nodes(
 ) -> None:
     """Its segments cross as object refs: replicas of the two pools share no node."""
     at = {replica.id: replica.node for replica in served.replicas()}
-    used: dict[str, set[str]] = {"SegmentDrafted": set(), "SegmentScored": set(), "TakenOver": set()}
+    used: dict[str, set[str]] = {
+        "SegmentDrafted": set(),
+        "SegmentScored": set(),
+        "TakenOver": set(),
+    }
     for run in runs:
         for event in run:
             if event.get("event") in used:
@@ -110,14 +114,18 @@ def test_the_metrics_of_all_nodes_add_up_to_what_the_clients_counted(
     answered = len(runs)
     ended = sum((Counter(run[-1]["candidates"]["endings"]) for run in runs), Counter[str]())
     takeovers = sum(run[-1]["takeover_rate"]["takeovers"] for run in runs)
-    written = sum(run[-1]["tokens"][pool]["generated"] for run in runs for pool in ("draft", "target"))
+    written = sum(
+        run[-1]["tokens"][pool]["generated"] for run in runs for pool in ("draft", "target")
+    )
 
     def arrived() -> bool:
         return round(served.total("ray_atts_request_success_total")) >= answered
 
     # Ray's workers hand their values to the node's agent every 10 s.
     nodes.until(arrived, 60, "the runs are in the metrics")
-    nodes.until(lambda: round(served.total("ray_atts_takeovers_total")) >= takeovers, 60, "takeovers")
+    nodes.until(
+        lambda: round(served.total("ray_atts_takeovers_total")) >= takeovers, 60, "takeovers"
+    )
     scraped = served.metrics()
     assert set(scraped) == {"head", *POOLS}
     assert all(any(name.startswith("ray_node_") for name, _, _ in s) for s in scraped.values())

@@ -1,4 +1,4 @@
-"""Nodes are lost while 20 questions are open: each is answered, or says that it must be repeated."""
+"""Nodes are lost while 20 questions are open: each is answered, or says to be repeated."""
 
 from __future__ import annotations
 

@@ -88,6 +88,11 @@ spec:
         # Serve's proxy takes from a request what no client may send.
         - {name: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, value: "services.proxy:middlewares"}
         - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+        {{- if eq .pool "head" }}
+        # A node that vanishes without a word is given up after 5 × (3 + 3) s, not 5 × (3 + 10): its
+        # calls wait so long before they are made anew elsewhere.
+        - {name: RAY_health_check_timeout_ms, value: "3000"}
+        {{- end }}
         {{- if eq .pool "router" }}
         {{- if $values.apiKeys.existingSecret.name }}
         - name: ATTS_API_KEYS
