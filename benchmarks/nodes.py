@@ -8,6 +8,7 @@ power, or its cable, and the others see what they would see in a cluster.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -25,16 +26,18 @@ PROJECT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 GCS_PORT, DASHBOARD_PORT, HTTP_PORT, METRICS_PORT = 6379, 8265, 8000, 8080
 START_SECONDS = 240.0
+_PREFIX = "atts"
+"""Of the names of namespaces, links (15 characters at most) and bridges; our process id follows."""
 
 
 def impossible() -> str | None:
     """Why this machine can have no such cluster; None where it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces need Linux and root"
-    for program in ("ip", "unshare", "nsenter", "mount"):
+    for program in ("ip", "unshare", "nsenter", "setpriv", "mount"):
         if shutil.which(program) is None:
             return f"{program} is not installed (Debian: apt-get install iproute2 util-linux)"
-    name = f"atts-try-{os.getpid()}"
+    name = f"{_PREFIX}{os.getpid()}-0"
     tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     if tried.returncode != 0:
         return f"network namespaces are not allowed here: {tried.stderr.strip()}"
@@ -46,7 +49,8 @@ class Network:
     """A bridge in this machine's own namespace, and the addresses on it."""
 
     def __init__(self) -> None:
-        self.name = f"atts{os.getpid() % 100_000}"
+        _remove_left_over()
+        self.name = f"{_PREFIX}{os.getpid()}"
         self._net = _free_subnet()
         self._taken = 1
         self.here = f"{self._net}.1"
@@ -100,7 +104,8 @@ class Node:
         Path("/tmp/ray").mkdir(exist_ok=True)  # a place to mount at; nothing is written to it
         self._process = subprocess.Popen(
             [
-                *("ip", "netns", "exec", self._namespace),
+                # The kernel ends the node with us, however we end.
+                *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace),
                 *("unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"),
                 *("sh", "-c", script, "sh", *command),
             ],
@@ -308,6 +313,16 @@ def until(holds: Any, seconds: float, what: str, *, pause: float = 0.25) -> floa
 
 def _ray(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+
+
+def _remove_left_over() -> None:
+    """Namespaces, links and bridges of processes that were killed before they could."""
+    spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
+    for kind, told in (("netns", spaces.stdout), ("link", links.stdout)):
+        for name, pid in re.findall(rf"\b({_PREFIX}(\d+)(?:[v-]\d+)?)\b", told):
+            if not Path(f"/proc/{pid}").exists():
+                subprocess.run(["ip", kind, "del", name], check=False, capture_output=True)
 
 
 def _free_subnet() -> str:

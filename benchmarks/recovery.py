@@ -12,8 +12,11 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from time import monotonic
@@ -83,6 +86,9 @@ class Account:
     """Seconds of the slowest answer that was open at the loss or asked after it."""
     idle: float = 0.0
     """Seconds from the last answer until the engines had nothing to do."""
+    stalled: float = 0.0
+    """Seconds of the longest time that the machine left us without a turn: the others are as much
+    too long."""
 
 
 async def lose(served: Served, loss: Loss) -> Account:
@@ -95,7 +101,11 @@ async def lose(served: Served, loss: Loss) -> Account:
     # its door is cut off: a load balancer has taken it out.
     closed = {"head", victim} if loss.cut else {"head"}
     doors = [address for address, name in served.doors().items() if name not in closed]
-    async with Load(doors, at_once=AT_ONCE, seed=LOSSES.index(loss) + 1) as load:
+    pauses: list[float] = []
+    async with (
+        _watching(pauses),
+        Load(doors, at_once=AT_ONCE, seed=LOSSES.index(loss) + 1) as load,
+    ):
         await load.answered(BEFORE)
         before = [a.ended - a.began for a in load.asked]
         began = monotonic()
@@ -113,6 +123,7 @@ async def lose(served: Served, loss: Loss) -> Account:
         nodes.until, lambda: not served.busy(), IDLE_SECONDS, "the engines are idle"
     )
     _sum_up(account, [a for a in load.asked if a.ended >= began], began)
+    account.stalled = max(pauses)
     account.median_before = median(before)
     if loss.deployment is not None:
         if loss.cut:
@@ -121,6 +132,24 @@ async def lose(served: Served, loss: Loss) -> Account:
         await asyncio.to_thread(cluster.await_nodes)
         await asyncio.to_thread(_until_whole, served)
     return account
+
+
+@asynccontextmanager
+async def _watching(pauses: list[float]) -> AsyncIterator[None]:
+    """Note how much later than wanted this process gets its turn, again and again."""
+
+    async def watch() -> None:
+        while True:
+            before = monotonic()
+            await asyncio.sleep(0.5)
+            pauses.append(monotonic() - before - 0.5)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 def _victim(served: Served, loss: Loss) -> str:
@@ -172,8 +201,9 @@ def as_table(result: dict[str, Any]) -> str:
         f"{result['at_once']} questions at once; {result['machine']}",
         "",
         "| what is lost | answered | retryable error | connection lost with the node | neither | "
-        "candidates failed | last failure | whole again | slowest answer (median before) |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "candidates failed | last failure | whole again | slowest answer (median before) | "
+        "machine stalled |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for told in result["losses"]:
         outcomes = told["outcomes"]
@@ -185,6 +215,7 @@ def as_table(result: dict[str, Any]) -> str:
             f"{told['trouble']:.0f} s" if told["trouble"] else "–",
             f"{told['whole']:.0f} s",
             f"{told['longest']:.0f} s ({told['median_before']:.0f} s)",
+            f"{told['stalled']:.0f} s",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -199,6 +230,7 @@ def main() -> None:
     why = nodes.impossible()
     if why is not None:
         sys.exit(why)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is taken down
     result = run([loss for loss in LOSSES if asked.loss is None or loss.name in asked.loss])
     print(json.dumps(result, indent=2) if asked.json else as_table(result))
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from atts_core.engine import Engine
 from atts_core.errors import BadInput
 from services.engines.settings import HttpSettings, Kind, TransformersSettings, VllmSettings
+from services.model_cache import require_room
 
 
 class ServedEngine(Engine, Protocol):
@@ -29,8 +30,11 @@ class ServedEngine(Engine, Protocol):
 def load(settings: Kind) -> ServedEngine:
     """Load the engine and let it prove what it can do.
 
-    Raises BadInput where the model cannot be served, or what the engine needs is not installed.
+    Raises BadInput where the model cannot be served, its files find no room, or what the engine
+    needs is not installed.
     """
+    if not isinstance(settings, HttpSettings):
+        require_room(settings.model)
     # Imported here: who builds the application, or uses one engine, needs none of the others.
     match settings:
         case TransformersSettings():
