@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -53,7 +55,8 @@ class Load:
         seed: int = 1,
         keys: bool = False,
     ) -> None:
-        """`limit`: seconds after which an accepted question counts as hung."""
+        """`limit`: seconds after which an accepted question counts as hung; those in which the
+        machine stood still, and nobody could answer, are not counted."""
         self.asked: list[Asked] = []
         self.open = 0
         self.lost: set[str] = set()
@@ -69,7 +72,7 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Load:
-        timeout = httpx.Timeout(self._limit, connect=3)
+        timeout = httpx.Timeout(None, connect=3)
         self._http = httpx.AsyncClient(
             timeout=timeout,
             # A client of each question's own: what a broken connection does to others is no part.
@@ -129,7 +132,7 @@ class Load:
         self.open += 1
         try:
             async with (
-                asyncio.timeout(self._limit),
+                _turns(self._limit),
                 self._http.stream("POST", url, json=body, headers=headers) as reply,
             ):
                 content = await reply.aread()
@@ -145,6 +148,23 @@ class Load:
         outcome, said, told = read(reply.status_code, reply.headers, content, streamed=streamed)
         right = told.get("answer") == problem.answer
         return Asked(began, monotonic(), outcome, said, right, told)
+
+
+@asynccontextmanager
+async def _turns(seconds: float) -> AsyncIterator[None]:
+    """`TimeoutError` after so many seconds in which this process had its turns."""
+
+    async def count_down(limit: asyncio.Timeout) -> None:
+        for _ in range(math.ceil(seconds)):
+            await asyncio.sleep(1)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async with asyncio.timeout(None) as limit:
+        counting = asyncio.create_task(count_down(limit))
+        try:
+            yield
+        finally:
+            counting.cancel()
 
 
 def read(

@@ -26,6 +26,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 GCS_PORT, DASHBOARD_PORT, HTTP_PORT, METRICS_PORT = 6379, 8265, 8000, 8080
 START_SECONDS = 240.0
+_LONGEST_TURN = 30.0
+"""Seconds between two looks at most, unless the machine stood still."""
 _PREFIX = "atts"
 """Of the names of namespaces, links (15 characters at most) and bridges; our process id follows."""
 
@@ -298,16 +300,23 @@ def redis_server(network: Network, folder: Path) -> Iterator[str]:
 
 
 def until(holds: Any, seconds: float, what: str, *, pause: float = 0.25) -> float:
-    """Seconds until `holds()` is true; HTTP errors count as "not yet". `TimeoutError` names it."""
+    """Seconds until `holds()` is true; what is not there counts as "not yet".
+
+    Raises `TimeoutError`, which says `what`. A time in which the machine stood still is not counted
+    as waited for.
+    """
     began = monotonic()
+    spent, before = 0.0, began
     last: object = None
-    while monotonic() - began < seconds:
+    while spent < seconds:
         try:
             if holds():
                 return monotonic() - began
-        except (httpx.HTTPError, KeyError) as error:
+        except (httpx.HTTPError, KeyError, TimeoutError) as error:
             last = error
         sleep(pause)
+        now = monotonic()
+        spent, before = spent + min(now - before, _LONGEST_TURN), now
     raise TimeoutError(f"not within {seconds:.0f} s: {what} ({last!r})")
 
 

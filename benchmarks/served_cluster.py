@@ -115,7 +115,8 @@ class Served:
 
         Any router answers for itself and for one replica of each pool: asked until all have been.
         """
-        wanted = {r.id for r in self.replicas() if r.deployment in ("Draft", "Target")}
+        there = [r for r in self.replicas() if r.state == "RUNNING"]
+        wanted = {r.id for r in there if r.deployment in ("Draft", "Target")}
         doors, found, runs = list(self.doors()), dict[str, int](), 0
         for turn in range(40 * len(wanted)):
             ready = httpx.get(f"http://{doors[turn % len(doors)]}:{HTTP_PORT}/ready", timeout=10)

@@ -59,6 +59,7 @@ def require_nothing_lost(account: Account) -> None:
     assert account.failed_candidates == 0, account.errors
     assert account.open == recovery.AT_ONCE
     assert account.right >= 0.8
+    assert account.whole < recovery.WHOLE_SECONDS + account.stalled
 
 
 @pytest.mark.parametrize("name", ["target", "draft", "target-cut", "draft-cut"])
@@ -69,7 +70,8 @@ async def test_a_lost_engine_costs_its_chains_their_kv_only(
     account = await account_of(system[0], name)
     require_nothing_lost(account)
     assert account.outcomes.get("retryable", 0) == 0, account.errors
-    assert account.longest < recovery.DEADLINE_SECONDS, "a chain waited for nothing"
+    # A question may use up its time where the lost node says nothing, and no more than that.
+    assert account.longest < recovery.DEADLINE_SECONDS + 10 + account.stalled
 
 
 async def test_the_questions_of_a_lost_router_are_to_be_repeated(
@@ -78,7 +80,7 @@ async def test_the_questions_of_a_lost_router_are_to_be_repeated(
     account = await account_of(system[0], "router")
     require_nothing_lost(account)
     assert account.outcomes.get("retryable", 0) <= recovery.AT_ONCE
-    assert account.trouble < 10, "the others were not concerned"
+    assert account.trouble < 10 + account.stalled, "the others were not concerned"
 
 
 async def test_a_lost_store_costs_no_question_of_another_router(
