@@ -290,7 +290,11 @@ def redis_server(network: Network, folder: Path) -> Iterator[str]:
     port = 6390
     command = ["redis-server", "--bind", network.here, "--port", str(port), "--save", ""]
     process = subprocess.Popen(
-        [*command, "--protected-mode", "no", "--dir", str(folder)], stdout=subprocess.DEVNULL
+        [
+            *("setpriv", "--pdeathsig", "KILL"),
+            *(*command, "--protected-mode", "no", "--dir", str(folder)),
+        ],
+        stdout=subprocess.DEVNULL,
     )
     try:
         yield f"{network.here}:{port}"
