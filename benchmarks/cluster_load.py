@@ -53,7 +53,6 @@ class Load:
         candidates: int = 4,
         limit: float = 130.0,
         seed: int = 1,
-        keys: bool = False,
     ) -> None:
         """`limit`: seconds after which an accepted question counts as hung; those in which the
         machine stood still, and nobody could answer, are not counted."""
@@ -67,7 +66,6 @@ class Load:
         self._turn = count()
         self._problems = _problems(seed)
         self._seeds = count(1000 * seed)
-        self._keys = keys
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -127,13 +125,12 @@ class Load:
             "stream": streamed,
             "atts": {"candidates": self._candidates, "seed": seed},
         }
-        headers = {"Idempotency-Key": f"load-{seed}"} if self._keys else {}
         url = f"http://{door}:{HTTP_PORT}/v1/chat/completions"
         self.open += 1
         try:
             async with (
                 _turns(self._limit),
-                self._http.stream("POST", url, json=body, headers=headers) as reply,
+                self._http.stream("POST", url, json=body) as reply,
             ):
                 content = await reply.aread()
         except (httpx.ConnectError, httpx.ConnectTimeout):

@@ -31,8 +31,6 @@ BEFORE, AFTER = 30, 30
 """Questions that are answered before the loss, and once all is whole again."""
 WHOLE_SECONDS = 180.0
 IDLE_SECONDS = 60.0
-DEADLINE_SECONDS = 120.0
-"""`deadline_ms` of deployment/cluster.yaml: a question is answered by then, as well as may be."""
 
 
 @dataclass(frozen=True)

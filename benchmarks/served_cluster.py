@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.nodes import DASHBOARD_PORT, HTTP_PORT, METRICS_PORT, PROJECT, Cluster, Node, until
+from benchmarks.nodes import HTTP_PORT, METRICS_PORT, PROJECT, Cluster, until
 
 CONFIG = PROJECT / "deployment" / "cluster.yaml"
 POOLS = {
@@ -222,10 +222,3 @@ def start(served: Served) -> subprocess.Popen[str]:
         if "ready after" in line:
             return process
     raise RuntimeError(f"the application did not start: {''.join(said)}")
-
-
-def nodes_named(served: Served, names: Sequence[str]) -> list[Node]:
-    return [served.cluster.nodes[name] for name in names]
-
-
-__all__ = ["CONFIG", "DASHBOARD_PORT", "POOLS", "Replica", "Served", "served_on", "start"]

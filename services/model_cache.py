@@ -1,4 +1,4 @@
-"""Whether the model cache has room for a model that is yet to be fetched: said before, not after."""
+"""Whether the model cache has room for a model that is yet to be fetched: said beforehand."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from sqlalchemy import create_engine, text
 
 from benchmarks import nodes, recovery
 from benchmarks.recovery import Account, lose
-from benchmarks.served_cluster import Served, served_on
+from benchmarks.served_cluster import CONFIG, Served, served_on
+from services import serve_config
 from tests.services.postgres import Server, postgres_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.serve, pytest.mark.timeout(900)]
@@ -71,7 +72,9 @@ async def test_a_lost_engine_costs_its_chains_their_kv_only(
     require_nothing_lost(account)
     assert account.outcomes.get("retryable", 0) == 0, account.errors
     # A question may use up its time where the lost node says nothing, and no more than that.
-    assert account.longest < recovery.DEADLINE_SECONDS + 10 + account.stalled
+    deadline = serve_config.load(CONFIG).settings.method.deadline_ms
+    assert deadline is not None
+    assert account.longest < deadline / 1000 + 10 + account.stalled
 
 
 async def test_the_questions_of_a_lost_router_are_to_be_repeated(
