@@ -253,6 +253,12 @@ class Cluster:
         found = self.api("/api/v0/nodes?limit=1000")["data"]["result"]["result"]
         return {node["node_ip"]: node for node in found if node["state"] == "ALIVE"}
 
+    def head_answers(self) -> bool:
+        """Raises `RuntimeError` with what it said where it has ended."""
+        if not self.head.alive:
+            raise RuntimeError(f"the head has ended: {self.head.said()}")
+        return bool(self.alive())
+
     def await_nodes(self, seconds: float = START_SECONDS) -> None:
         """Until the head knows every node that was started."""
 

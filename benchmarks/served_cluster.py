@@ -168,7 +168,7 @@ def served_on(
     scales: what is measured is the loss. `deployments`: options to change.
     """
     cluster.start_head()
-    until(cluster.alive, 240, "the head answers")
+    until(cluster.head_answers, 240, "the head answers")
     for name in pools:
         cluster.add(name)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
