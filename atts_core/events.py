@@ -183,6 +183,25 @@ class CandidateFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A class of equivalent answers while the vote forms: how it reads, who gave it, who speaks."""
+
+    answer: str
+    candidates: tuple[int, ...]
+    weight: float
+    speaker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A chain's answer was counted: how the vote stands, the class that would win first."""
+
+    at: float
+    candidate: int
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DriftAlarm:
     """The gate saw its scores or its rate drift; `decision` counts the gate's decisions.
 
@@ -222,6 +241,7 @@ Event: TypeAlias = (
     | StepJudged
     | ChainScored
     | CandidateFinished
+    | Voted
     | DriftAlarm
     | AnswerReady
     | RunFailed

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from atts_core import choices, events, stopping
-from atts_core.aggregation import Ballot, aggregate
+from atts_core.aggregation import Ballot, aggregate, count
 from atts_core.ballots import BallotBox
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
@@ -108,8 +108,20 @@ class Vote:
                 )
             )
         if error is None:
-            await self._box.cast(_ballot(index, chain, self._answer(chain, ending)))
+            ballot = _ballot(index, chain, self._answer(chain, ending))
+            await self._box.cast(ballot)
+            if ballot.answer is not None:
+                self._show_vote(index)
         self._stop_if_settled()
+
+    def _show_vote(self, index: int) -> None:
+        """Say how the vote stands now that the candidate's answer counts."""
+        votes = count(self._ballots(), self._run.method.aggregation)
+        standings = (
+            events.Standing(vote.answer, vote.candidates, vote.weight, vote.speaker)
+            for vote in votes
+        )
+        self._run.emit(events.Voted(self._run.at, index, tuple(standings)))
 
     def _answer(self, chain: Chain, ending: events.Ending) -> str | None:
         """The box's content; of a multiple choice that ended without one, the letter it states."""

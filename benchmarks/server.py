@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -31,7 +33,8 @@ def running_server(url: str | None = None, *arguments: str) -> Iterator[str]:
         own = {**os.environ, "XDG_STATE_HOME": state}
         process = subprocess.Popen(command, stderr=said, text=True, env=own)
         try:
-            yield _ready(process, f"http://127.0.0.1:{port}", said)
+            with _interrupted_when_terminated():
+                yield _ready(process, f"http://127.0.0.1:{port}", said)
         finally:
             process.terminate()
             try:
@@ -39,6 +42,19 @@ def running_server(url: str | None = None, *arguments: str) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _interrupted_when_terminated() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: by default it ends this process at once, and the server would stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from atts_core import events
-from atts_core.answers import boxed, normal_form
+from atts_core.answers import boxed
 from atts_core.events import Event
 from atts_core.stop_strings import certain
 
@@ -36,9 +36,12 @@ class Leader:
         """Characters of the leader's chain that were shown."""
         self._texts: dict[int, str] = defaultdict(str)
         self._pending: dict[int, str] = {}
-        self._answers: dict[int, object] = {}
-        self._favoured: list[int] = []
-        """Candidates of the answer with most votes; of answers as frequent, the first given."""
+        self._counted: set[int] = set()
+        """Candidates whose answer is in the vote."""
+        self._favoured: set[int] = set()
+        """Those of the class that would win now."""
+        self._speaker: int | None = None
+        """The one of them whose text would be the answer's."""
         self._out: set[int] = set()
 
     def follow(self, event: Event) -> Said | None:
@@ -59,7 +62,13 @@ class Leader:
             case events.SegmentWritten():
                 self._grow(event.candidate, event.text)
             case events.CandidateFinished():
-                self._finished(event)
+                if event.answer is None or event.ending in events.CUT_SHORT:
+                    self._out.add(event.candidate)
+            case events.Voted():
+                self._counted.add(event.candidate)
+                if event.standings:
+                    winning = event.standings[0]
+                    self._favoured, self._speaker = set(winning.candidates), winning.speaker
             case _:
                 return None
         return self._said()
@@ -79,16 +88,6 @@ class Leader:
     def _grow(self, candidate: int, text: str) -> None:
         self._texts[candidate] += text
 
-    def _finished(self, event: events.CandidateFinished) -> None:
-        if event.answer is None or event.ending in events.CUT_SHORT:
-            self._out.add(event.candidate)
-        else:
-            self._answers[event.candidate] = normal_form(event.answer)
-            classes: dict[object, list[int]] = {}
-            for candidate, answer in self._answers.items():
-                classes.setdefault(answer, []).append(candidate)
-            self._favoured = max(classes.values(), key=len)
-
     def _said(self) -> Said | None:
         best = self._best()
         if best is None:
@@ -104,12 +103,12 @@ class Leader:
         return Said(best, text, changed)
 
     def _best(self) -> int | None:
-        now, favoured = self.candidate, self._favoured
-        if favoured and now is not None and now in self._answers and now not in favoured:
-            return favoured[0]
+        now, speaker = self.candidate, self._speaker
+        if speaker is not None and now in self._counted and now not in self._favoured:
+            return speaker
         if now is not None and now not in self._out:
             return now
-        if favoured:
-            return favoured[0]
+        if speaker is not None:
+            return speaker
         running = {c: len(text) for c, text in self._texts.items() if text and c not in self._out}
         return max(running, key=running.__getitem__, default=now)

@@ -19,6 +19,7 @@ export class Story {
   decided = 0;
   rejected = 0;
   alarms = [];
+  standings = [];
   answer = null;
   last = null;
 
@@ -123,6 +124,9 @@ export class Story {
       one.tokens = event.tokens;
       one.ended = event.at;
     },
+    Voted: (event) => {
+      this.standings = event.standings;
+    },
     DriftAlarm: (event) => {
       this.alarms.push(event);
     },
@@ -154,15 +158,10 @@ export class Story {
     this.stages[stage] = (this.stages[stage] ?? 0) + to - from;
   }
 
-  /** Classes of answers, best first: the run's own once there are any, until then by spelling. */
+  /** Classes of equivalent answers, the one that wins first. */
   votes() {
-    if (this.answer) return this.answer.votes.map(({ answer, candidates }) => ({ answer, candidates }));
-    const found = new Map();
-    for (const { answer, index } of this.candidates)
-      if (answer !== null) found.set(answer, [...(found.get(answer) ?? []), index]);
-    return [...found]
-      .map(([answer, candidates]) => ({ answer, candidates }))
-      .sort((one, other) => other.candidates.length - one.candidates.length);
+    const classes = this.answer ? this.answer.votes : this.standings;
+    return classes.map(({ answer, candidates }) => ({ answer, candidates }));
   }
 
   get finished() {
@@ -197,6 +196,10 @@ export function inWords(event) {
     Peeked: () => `${who}${turn}: the draft looked ahead`,
     StepJudged: () => `${who}${turn}: graded ${event.grade}`,
     ChainScored: () => `${who}: the chain's nll is ${event.nll.toFixed(2)}`,
+    Voted: () => {
+      const [lead] = event.standings;
+      return `${who} votes` + (lead ? `: ${lead.answer} leads with ${lead.candidates.length}` : "");
+    },
     CandidateFinished: () => `${who}: ${event.ending}${event.answer === null ? "" : `, ${event.answer}`}`,
     DriftAlarm: () => `drift alarm: ${event.kind}`,
     AnswerReady: () => `the answer: ${event.answer.answer ?? "none"}`,

@@ -153,3 +153,32 @@ async def test_a_lone_model_without_an_answer_ends_at_the_length_of_a_full_chain
     )
     (finished,) = recorder.of(events.CandidateFinished)
     assert (finished.ending, finished.tokens) == ("tokens", 1000)
+
+
+async def test_each_counted_answer_tells_how_the_vote_stands(scripted: Scripted) -> None:
+    said = {"/0": r"\boxed{2}", "/1": r"\boxed{7}", "/2": r"\boxed{2.0}"}
+
+    def draft(seen: str, request: Generate) -> Line:
+        place = int(request.chain[-1])
+        return Line(said[request.chain[-2:]], ticks=1 + 20 * place)
+
+    recorder = scripted(draft)
+    run = recorder.run(candidates=3, consensus=False, takeover_rate=1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    votes = recorder.of(events.Voted)
+    assert [vote.candidate for vote in votes] == [0, 1, 2]
+    assert [[one.candidates for one in vote.standings] for vote in votes] == [
+        [(0,)],
+        [(0,), (1,)],
+        [(0, 2), (1,)],
+    ]
+    last = votes[-1].standings
+    assert [(one.answer, one.candidates, one.speaker) for one in last] == [
+        (one.answer, one.candidates, one.speaker) for one in answer.votes
+    ]
+
+
+async def test_a_chain_without_an_answer_changes_no_vote(scripted: Scripted) -> None:
+    recorder = scripted(lambda seen, request: Line("no box", "eos"))
+    await scaling.answer(recorder.run(candidates=2, takeover_rate=1e-6), QUESTION)
+    assert recorder.of(events.Voted) == []

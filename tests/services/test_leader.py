@@ -42,6 +42,11 @@ def ended(candidate: int, answer: str | None, how: events.Ending = "answered") -
     return events.CandidateFinished(0.0, candidate, how, answer, 1, 0, 1)
 
 
+def voted(candidate: int, *classes: tuple[str, tuple[int, ...]]) -> events.Voted:
+    standings = (events.Standing(answer, of, len(of), of[0]) for answer, of in classes)
+    return events.Voted(0.0, candidate, tuple(standings))
+
+
 def test_the_first_with_something_to_say_leads_and_the_others_are_not_shown() -> None:
     leader = Leader()
     assert leader.follow(written(2, "a ")) == Said(2, "a ", changed=False)
@@ -80,8 +85,21 @@ def test_a_leader_the_vote_does_not_favour_hands_over() -> None:
     for candidate, text in ((0, "wrong "), (1, "right "), (2, "right too ")):
         leader.follow(written(candidate, text))
     assert leader.follow(ended(0, "1")) is None
+    assert leader.follow(voted(0, ("1", (0,)))) is None
     assert leader.follow(ended(1, "2")) is None
-    assert leader.follow(ended(2, "2")) == Said(1, "right ", changed=True)
+    assert leader.follow(voted(1, ("1", (0,)), ("2", (1,)))) is None
+    assert leader.follow(ended(2, "2.0")) is None
+    assert leader.follow(voted(2, ("2", (1, 2)), ("1", (0,)))) == Said(1, "right ", changed=True)
+
+
+def test_a_leader_whose_answer_is_not_counted_yet_stays() -> None:
+    leader = Leader()
+    leader.follow(written(0, "so "))
+    leader.follow(written(1, "right "))
+    leader.follow(ended(1, "2"))
+    leader.follow(voted(1, ("2", (1,))))
+    assert leader.follow(ended(0, r"\frac{4}{2}")) is None
+    assert leader.follow(voted(0, ("2", (1, 0)))) is None
 
 
 def test_an_answer_is_kept_for_the_end() -> None:
