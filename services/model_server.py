@@ -46,13 +46,13 @@ class ModelServer:
         tracing: TracingSettings | None = None,
     ) -> None:
         """Load the engine; `judges`: as the target, so BadInput where it cannot rate a text."""
-        context = get_replica_context()
-        self._replica: str = context.replica_tag
-        if logs is not None:
-            write_logs(logs, context.deployment, self._replica)
+        if logs is not None:  # first: what is said while the engine is loaded is kept, too
+            write_logs(logs, get_replica_context().deployment, get_replica_context().replica_tag)
         self._engine = loading.load(settings)
         if judges:
             require_scores(self._engine.capabilities)
+        context = get_replica_context()
+        self._replica: str = context.replica_tag
         self._role = "target" if judges else "draft"
         self._spans: CallSpans | None = None
         if tracing is not None and tracing.enabled:

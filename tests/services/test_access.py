@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from services.access import Access, all_keys, hashed, new_key
-from services.proxy import middlewares
+from services.proxy import WithoutUnsafeHeaders, middlewares
 from services.settings import ENVIRONMENT, AccessSettings, Key
 from tests.services.conftest import backend, client
 
@@ -147,8 +147,9 @@ async def test_headers_that_switch_serve_s_protections_off_never_arrive() -> Non
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         arrived.extend(scope["headers"])
 
-    (middleware,) = middlewares()
+    used: list[object] = [one.cls for one in middlewares()]
+    assert WithoutUnsafeHeaders in used
     headers = [(b"X-Request-Timeout-Seconds", b"0"), (b"x-request-disconnect-disabled", b"?1")]
     scope = {"type": "http", "headers": [*headers, (b"accept", b"*/*")]}
-    await middleware.cls(app, *middleware.args, **middleware.kwargs)(scope, None, None)  # type: ignore[arg-type]
+    await WithoutUnsafeHeaders(app)(scope, None, None)  # type: ignore[arg-type]
     assert arrived == [(b"accept", b"*/*")]

@@ -5,6 +5,7 @@ Screenshots are left in artifacts/page, to be looked at.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -235,6 +236,7 @@ async def test_a_run_is_found_again_when_the_server_has_come_back(listening: Lis
     async with listening(backend()) as url, opened(url) as watched:
         await watched.ask("1 + 1?")
         await watched.finished()
+        await playwright.expect(watched.page).to_have_url(re.compile(r"\?run="))
         link = watched.page.url
         watched.expected = ("status of 404",)
         refused = 0
