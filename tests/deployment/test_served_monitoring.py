@@ -145,7 +145,12 @@ def traffic(url: str, scraped: str) -> Watched:
     # Of the same hand-over, but engines have their own.
     seen = sum(tokens(replies, role, "prompt") for role in ("draft", "target"))
     until("the engines' tokens", lambda: told("sum(ray_atts_prompt_tokens_total)") >= seen)
-    until("the rules' figures", lambda: told("atts:selectivity:ratio_rate1h") > 0)
+    # Each group of rules has its own turn.
+    until("the rules on tokens", lambda: told("atts:selectivity:ratio_rate1h") > 0)
+    until(
+        "the rules on latency",
+        lambda: told('count(atts:requests_slow:ratio_rate6h{policy="atts"})') > 0,
+    )
     return Watched(scraped, replies, began, time())
 
 

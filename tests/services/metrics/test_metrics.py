@@ -153,7 +153,8 @@ async def test_the_split_adds_up_to_the_latency(method: dict[str, Any]) -> None:
     one = busy()
     outcome = await one.ask(**method)
     split = sum(one.total("request_stage_seconds_sum", stage=stage) for stage in STAGES)
-    assert split == pytest.approx(outcome.seconds, rel=0.02)
+    # A run of two milliseconds: what lies between its own clock and the split's is some of that.
+    assert split == pytest.approx(outcome.seconds, rel=0.02, abs=5e-4)
     assert split == pytest.approx(one.total("e2e_request_latency_seconds_sum"))
     assert one.total("request_stage_by_latency_seconds_total") == pytest.approx(split)
 
