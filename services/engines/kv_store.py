@@ -30,8 +30,8 @@ class KvShape:
 class Pool:
     """Memory for KV that is used again and again, since new memory is slow.
 
-    It starts as zeros and has held nothing but KV: so it always holds numbers. `lent` counts the
-    elements in use.
+    It starts as zeros and has held nothing but KV: so it always holds numbers of their size, which
+    a mask can hide. `lent` counts the elements in use.
     """
 
     def __init__(self, shape: KvShape) -> None:

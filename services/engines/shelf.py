@@ -33,12 +33,14 @@ class Block:
         self.first = first
         self.columns = columns
         self._pool = store.pool
-        self._memory = [store.pool.take(count * dim) for dim in (shape.key_dim, shape.value_dim, 1)]
-        keys, values, mask = self._memory
+        keys, values = (store.pool.take(count * dim) for dim in (shape.key_dim, shape.value_dim))
+        self._memory = [keys, values]
         self.keys = keys[: count * shape.key_dim].view(shape.layers, *sizes, shape.key_dim)
         self.values = values[: count * shape.value_dim].view(shape.layers, *sizes, shape.value_dim)
-        self.mask = mask[: rows * shape.heads * columns].view(rows, shape.heads, 1, columns)
-
+        # Not from the pool: as a key, what hides a column would hide nothing.
+        self.mask = torch.zeros(
+            rows, shape.heads, 1, columns, dtype=shape.dtype, device=shape.device
+        )
         self.flat_keys = self.keys.flatten(1, 2)
         self.flat_values = self.values.flatten(1, 2)
         self.flat_mask = self.mask.flatten(0, 1)

@@ -77,6 +77,9 @@ class Kept:
 
     def check(self) -> None:
         for shelf in self.shelves:
+            for block in {shelf.old, shelf.new}:
+                # What is masked is KV too, or nothing: else it would outweigh the mask.
+                assert block.keys.numel() == 0 or 0 <= block.keys.min() <= block.keys.max() < 1
             for row, job in enumerate(shelf.jobs):
                 parts = list(shelf.blocks(range(shelf.end - shelf.lengths()[row], shelf.end)))
                 found = torch.cat([block.keys[:, row, :, part] for block, part in parts], 2)
@@ -133,3 +136,14 @@ def test_memory_is_used_again_and_given_up_in_the_end() -> None:
     kept.shelves[0] = Shelf(kept.store)
     kept.join(40, 0)
     assert kept.store.pool.lent == lent
+
+
+def test_what_hides_a_column_is_never_taken_for_a_key() -> None:
+    """A mask's number, as a key, would outweigh any mask."""
+    kept = Kept()
+    kept.join(40, 0)
+    kept.join(3, 0)
+    kept.shelves[0].release()
+    free = [one for some in kept.store.pool._free.values() for one in some if len(one)]
+    assert free
+    assert all(memory.abs().max() < 1 for memory in free)
