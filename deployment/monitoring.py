@@ -20,6 +20,7 @@ import httpx
 import yaml
 
 from atts_core.errors import AttsError, BadInput
+from services.commands.failing import in_one_line
 from services.commands.serve import require_free
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -183,11 +184,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with in_one_line():
         main()
-    except BadInput as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except AttsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
-from atts_core.errors import AttsError, BadInput
 from services.commands import (
     ask,
     bench,
@@ -19,6 +16,7 @@ from services.commands import (
     serve,
     settings,
 )
+from services.commands.failing import in_one_line
 
 app = typer.Typer(
     help="Asynchronous test-time scaling: a draft and a target model answer questions together.",
@@ -40,14 +38,8 @@ app.add_typer(calibration.app, name="calibration")
 
 def main() -> None:
     """Run a command; what the user can mend is one line and exit status 2, a failure is 1."""
-    try:
+    with in_one_line():
         app()
-    except BadInput as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except AttsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

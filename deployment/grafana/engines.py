@@ -104,6 +104,15 @@ def _queues() -> Section:
     )
 
 
+def _a_step(metric: str) -> Query:
+    """The mean of a counter over an engine's steps."""
+    by = "role", "engine_model"
+    return Query(
+        ratio(rate(metric, *by, of=OF), rate("engine_steps_total", *by, of=OF)),
+        "{{role}} {{engine_model}}",
+    )
+
+
 def _steps() -> Section:
     return section(
         "Steps",
@@ -111,13 +120,7 @@ def _steps() -> Section:
             "Step time",
             "Mean seconds of a step (ray_atts_engine_step_seconds_total / "
             "ray_atts_engine_steps_total).",
-            Query(
-                ratio(
-                    rate("engine_step_seconds_total", "role", "engine_model", of=OF),
-                    rate("engine_steps_total", "role", "engine_model", of=OF),
-                ),
-                "{{role}} {{engine_model}}",
-            ),
+            _a_step("engine_step_seconds_total"),
             unit=SECONDS,
             width=8,
         ),
@@ -125,13 +128,7 @@ def _steps() -> Section:
             "Batch size",
             "Mean sequences in a step (ray_atts_engine_batched_sequences_total / "
             "ray_atts_engine_steps_total).",
-            Query(
-                ratio(
-                    rate("engine_batched_sequences_total", "role", "engine_model", of=OF),
-                    rate("engine_steps_total", "role", "engine_model", of=OF),
-                ),
-                "{{role}} {{engine_model}}",
-            ),
+            _a_step("engine_batched_sequences_total"),
             unit=NUMBER,
             width=8,
         ),

@@ -15,6 +15,7 @@ from deployment.grafana.board import (
     ratio,
     section,
 )
+from deployment.grafana.latencies import first_text, percentiles
 from deployment.grafana.panels import SECONDS, SHARE, Query, bars, heat, lines, value
 
 RUNS = variables.RUNS
@@ -82,7 +83,7 @@ def _how_long() -> Section:
         lines(
             "Latency",
             "So many of a hundred answers took no longer (ray_atts_e2e_request_latency_seconds).",
-            *(Query(quantile(q, WHOLE), f"{q:.0%}") for q in (0.5, 0.9, 0.95, 0.99)),
+            *percentiles(WHOLE, 0.5, 0.9, 0.95, 0.99),
             unit=SECONDS,
         ),
         heat(
@@ -156,16 +157,7 @@ def _where_it_goes() -> Section:
 def _until_something_is_seen() -> Section:
     return section(
         "Until something is seen",
-        lines(
-            "First text",
-            "From the call to the first segment of any chain "
-            "(ray_atts_time_to_first_token_seconds).",
-            *(
-                Query(quantile(q, "time_to_first_token_seconds"), f"{q:.0%}")
-                for q in (0.5, 0.95, 0.99)
-            ),
-            unit=SECONDS,
-        ),
+        first_text(),
         lines(
             "First byte, by route",
             "HTTP requests from their arrival to the first byte of the response, which without "

@@ -20,6 +20,7 @@ from deployment.grafana.board import (
     ratio,
     section,
 )
+from deployment.grafana.latencies import first_text, percentiles
 from deployment.grafana.panels import (
     GREEN,
     NUMBER,
@@ -159,20 +160,11 @@ def _latency() -> Section:
             "Latency",
             "From the call to the answer: so many of a hundred answers took no longer "
             "(ray_atts_e2e_request_latency_seconds). The line is the objective.",
-            *(Query(quantile(q, LATENCY_HISTOGRAM), f"{q:.0%}") for q in (0.5, 0.95, 0.99)),
+            *percentiles(LATENCY_HISTOGRAM, 0.5, 0.95, 0.99),
             unit=SECONDS,
             limit=50,
         ),
-        lines(
-            "First text",
-            "From the call to the first segment of any chain "
-            "(ray_atts_time_to_first_token_seconds).",
-            *(
-                Query(quantile(q, "time_to_first_token_seconds"), f"{q:.0%}")
-                for q in (0.5, 0.95, 0.99)
-            ),
-            unit=SECONDS,
-        ),
+        first_text(),
         lines(
             "How fast the latency budget is spent",
             "Share of answers above 50 s over the 5 % that the objective allows: at 1 the budget "

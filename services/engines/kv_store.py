@@ -26,6 +26,11 @@ class KvShape:
     dtype: torch.dtype
     device: torch.device
 
+    @property
+    def single_on_cpu(self) -> bool:
+        """In single precision on a CPU, where plain products beat the fused attention."""
+        return self.device.type == "cpu" and self.dtype == torch.float32
+
 
 class Pool:
     """Memory for KV that is used again and again, since new memory is slow.
@@ -44,8 +49,7 @@ class Pool:
     def exceeds_cache(self) -> bool:
         """Whether what is in use comes from a CPU's memory, in single precision, at each step."""
         shape = self._shape
-        on_cpu = shape.device.type == "cpu" and shape.dtype == torch.float32
-        return on_cpu and self.lent * shape.dtype.itemsize > _CACHED
+        return shape.single_on_cpu and self.lent * shape.dtype.itemsize > _CACHED
 
     def take(self, count: int) -> torch.Tensor:
         """At least `count` elements, flat."""

@@ -183,7 +183,7 @@ class _Packed(Cache):  # type: ignore[misc]
     def __init__(self, store: KvStore, shelves: Sequence[Shelf]) -> None:
         super().__init__(layers=[])
         self._store = store
-        self._shelves = [_ShelfView(shelf) for shelf in shelves]
+        self._shelves = [_ShelfView(shelf, plain=store.shape.single_on_cpu) for shelf in shelves]
         self._reading: list[_ReadView] = []
         self._fresh: slice | torch.Tensor = slice(0)
         self._layer = 0
@@ -228,7 +228,8 @@ class _Packed(Cache):  # type: ignore[misc]
 class _ShelfView:
     """A shelf's filled columns, and the one now filled, layer by layer."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, *, plain: bool) -> None:
+        """`plain`: attend by plain products."""
         self.rows = rows = len(shelf.jobs)
         old, new = shelf.old, shelf.new
         # Of the old columns all are read, although the first may be nobody's any more, unless
@@ -238,7 +239,7 @@ class _ShelfView:
         self._old = _Part(old, rows, slice(begin, old.columns)) if filled else None
         here = shelf.end - new.first
         self._new = _Part(new, rows, slice(max(0, begin - new.first), here + 1))
-        self._on_cpu = new.keys.device.type == "cpu" and new.keys.dtype == torch.float32
+        self._plain = plain
         self.new_keys = new.keys[:, :rows, :, here].unbind(0)
         self.new_values = new.values[:, :rows, :, here].unbind(0)
 
@@ -247,7 +248,7 @@ class _ShelfView:
         old, new = self._old, self._new
         # Query heads that share a key head attend as if they were tokens: no key is repeated.
         grouped = query.reshape(len(new.mask), -1, query.shape[2])
-        if not self._on_cpu:
+        if not self._plain:
             keys, values = new.keys[layer][None], new.values[layer][None]
             out = scaled_dot_product_attention(
                 grouped[None], keys, values, attn_mask=new.mask[None], scale=scale
