@@ -17,8 +17,9 @@ from typing import Any
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-_FACTOR, _SLACK = 2, 8
-"""A queue is too long beyond `_FACTOR` times the shortest and `_SLACK` requests."""
+_FACTOR, _SLACK = 2, 16
+"""A queue is too long beyond `_FACTOR` times the shortest and `_SLACK` requests: an engine serves
+so many in the same steps, and the candidates of one question alone do not fill it."""
 
 _PATIENCE = 3
 """Times the chosen replica is asked for its queue, each longer than before, until others are."""

@@ -91,7 +91,8 @@ def test_every_request_of_a_chain_finds_its_prefix(server: tuple[str, list[int]]
     chains = costs(events)
     replicas = {chain: {cost["replica"] for cost in costs} for chain, costs in chains.items()}
     assert len(chains) == 16 * len(QUESTIONS)
-    # A replica with a far longer queue may send a request elsewhere; that is the exception.
+    # One question's candidates make no queue too long; a replica that does not tell its queue in
+    # time, on a busy machine, still sends a request elsewhere.
     assert sum(len(names) == 1 for names in replicas.values()) >= 0.9 * len(replicas)
     assert len(set.union(*replicas.values())) == 2
     known = [

@@ -35,10 +35,10 @@ def test_chains_spread_over_all_replicas() -> None:
 
 def test_a_request_waits_for_its_own_replica_unless_that_has_much_more_to_do() -> None:
     own, other = preferred("run/0", ["a", "b"])
-    assert ranked("run/0", {own: 8, other: 0}) == [own, other]
-    assert ranked("run/0", {own: 9, other: 0}) == [other, own]
-    assert ranked("run/0", {own: 28, other: 10}) == [own, other]
-    assert ranked("run/0", {own: 29, other: 10}) == [other, own]
+    assert ranked("run/0", {own: 16, other: 0}) == [own, other]
+    assert ranked("run/0", {own: 17, other: 0}) == [other, own]
+    assert ranked("run/0", {own: 36, other: 10}) == [own, other]
+    assert ranked("run/0", {own: 37, other: 10}) == [other, own]
 
 
 def test_where_all_queues_are_long_affinity_holds() -> None:
