@@ -50,6 +50,10 @@ class Run:
         """Seconds since the run began."""
         return monotonic() - self.began
 
+    def chain(self, candidate: int) -> str:
+        """A chain's name for engines: its requests find each other's prefix by it."""
+        return f"{self.id}/{candidate}"
+
 
 Model: TypeAlias = Literal["draft", "target"]
 
@@ -266,8 +270,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The chain's name for engines: its requests find each other's prefix by it."""
-        return f"{self.run.id}/{self.index}"
+        return self.run.chain(self.index)
 
     def request(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -117,6 +117,34 @@ class Engine(Protocol):
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]: ...
 
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        """Take out what is left of the chains' requests; what all cancelled ones of them had cost.
+
+        A cancelled request cannot tell any more. Each is told of once; an engine that does not know
+        tells nothing. Raises nothing: an engine that has died has nothing left.
+        """
+        ...
+
+
+class Aborted:
+    """What cancelled requests had cost, by chain, until somebody asks: see `Engine.abort`."""
+
+    KEPT = 10_000
+    """Chains at most: of runs that nobody waits for any more, nobody asks."""
+
+    def __init__(self) -> None:
+        self._costs: dict[str, EngineCost] = {}
+
+    def note(self, chain: str, cost: EngineCost) -> None:
+        before = self._costs.pop(chain, EngineCost())
+        self._costs[chain] = EngineCost.total([before, cost])
+        if len(self._costs) > self.KEPT:
+            del self._costs[next(iter(self._costs))]
+
+    def take(self, chains: Iterable[str]) -> EngineCost:
+        """Their sum, which is forgotten."""
+        return EngineCost.total(self._costs.pop(chain, EngineCost()) for chain in chains)
+
 
 @contextmanager
 def owned(*pending: Pending[Any]) -> Iterator[None]:
@@ -224,6 +252,7 @@ class ScriptedEngine:
         )
         self.running: list[str] = []
         self.aborted = 0
+        self._aborted = Aborted()
         self.generated: list[tuple[Generate, str]] = []
 
     @property
@@ -246,6 +275,10 @@ class ScriptedEngine:
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         return start(self._score(request, segment))
 
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        """Of a line that was cut, as many tokens were written as it had taken ticks."""
+        return self._aborted.take(chains)
+
     async def _generate(self, request: Generate) -> Segment:
         with self._tracked(request.chain):
             begun = monotonic()
@@ -253,8 +286,15 @@ class ScriptedEngine:
             line = self._writes(seen, request)
             if isinstance(line, str):
                 line = Line(line)
-            for _ in range(line.ticks):
-                await asyncio.sleep(0)
+            written = 0
+            try:
+                for _ in range(line.ticks):
+                    await asyncio.sleep(0)
+                    written += 1
+            except asyncio.CancelledError:
+                cost = EngineCost(prompt_tokens=len(seen), written_tokens=written)
+                self._aborted.note(request.chain, cost)
+                raise
             text, finish = line.text, line.finish
             if len(text) > request.max_tokens:
                 text, finish = text[: request.max_tokens], "length"

@@ -222,6 +222,15 @@ class AnswerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Aborted:
+    """What the requests that were under way in cancelled chains had cost until then."""
+
+    at: float
+    draft_cost: EngineCost
+    target_cost: EngineCost
+
+
+@dataclass(frozen=True, slots=True)
 class RunFailed:
     at: float
     error: str
@@ -243,6 +252,7 @@ Event: TypeAlias = (
     | CandidateFinished
     | Voted
     | DriftAlarm
+    | Aborted
     | AnswerReady
     | RunFailed
 )

@@ -53,6 +53,8 @@ class Vote:
         self._candidates: dict[int, Candidate] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._chains: dict[int, Chain] = {}
+        self._cut: list[str] = []
+        """The cancelled candidates' chains, as engines know them."""
         self._errors: list[str] = []
         self._stopped: Stopped = "all"
 
@@ -64,6 +66,7 @@ class Vote:
                     candidates.create_task(self._candidate(index), name=f"{run.id}/{index}")
                     for index in range(run.method.candidates)
                 ]
+        await self._account()
         if len(self._errors) == run.method.candidates:
             reason = self._errors[0]
             run.emit(events.RunFailed(run.at, reason))
@@ -95,6 +98,8 @@ class Vote:
             self._errors.append(error)
             del self._chains[index]
         finally:
+            if ending == "cancelled":
+                self._cut.append(run.chain(index))
             run.emit(
                 events.CandidateFinished(
                     run.at,
@@ -113,6 +118,13 @@ class Vote:
             if ballot.answer is not None:
                 self._show_vote(index)
         self._stop_if_settled()
+
+    async def _account(self) -> None:
+        """Say what the cancelled candidates' requests had cost: themselves they cannot any more."""
+        if self._cut:
+            run = self._run
+            costs = await asyncio.gather(run.draft.abort(self._cut), run.target.abort(self._cut))
+            run.emit(events.Aborted(run.at, *costs))
 
     def _show_vote(self, index: int) -> None:
         """Say how the vote stands now that the candidate's answer counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -71,6 +72,18 @@ class EngineCost:
     cached_tokens: int = 0
     written_tokens: int = 0
     replica: str = ""
+
+    @classmethod
+    def total(cls, costs: Iterable[EngineCost]) -> EngineCost:
+        """The sums over `costs`, of no replica."""
+        each = list(costs)
+        return cls(
+            queued=sum(cost.queued for cost in each),
+            busy=sum(cost.busy for cost in each),
+            prompt_tokens=sum(cost.prompt_tokens for cost in each),
+            cached_tokens=sum(cost.cached_tokens for cost in each),
+            written_tokens=sum(cost.written_tokens for cost in each),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,7 +56,7 @@ class Usage:
     """Tokens by model, decisions, and candidates' seconds by stage, summed over candidates.
 
     `prompt_tokens` is the length of the question in the target's template, once. Counted is what
-    the engines report: of a request that is cancelled they report nothing.
+    the engines report: of a request that is cancelled, when the others have ended.
     """
 
     prompt_tokens: int = 0
@@ -150,6 +150,14 @@ class Usage:
                 self.target.scored += event.tokens
                 self.target.read(event.cost)
                 self._spend("score_queue", "score", event.seconds, event.cost)
+            case events.Aborted():
+                for model, cost in (
+                    (self.draft, event.draft_cost),
+                    (self.target, event.target_cost),
+                ):
+                    model.wasted["cancelled"] += model.wrote(0, cost)
+                    model.prompt += cost.prompt_tokens
+                    model.cached += cost.cached_tokens
             case events.CandidateFinished():
                 self.endings[event.ending] = self.endings.get(event.ending, 0) + 1
                 self.ended[event.candidate] = event.ending

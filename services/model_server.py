@@ -107,6 +107,9 @@ class ModelServer:
             log.warning("a call for the chain %s failed: %s: %s", request.chain, kind, error)
             raise
 
+    async def abort(self, chains: list[str]) -> EngineCost:
+        return await self._engine.abort(chains)
+
     async def status(self) -> dict[str, Any]:
         return {"replica": self._replica, **self._engine.status()}
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready
+from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready, result
 from atts_core.errors import AttsError, EngineError, EngineUnavailable
-from atts_core.types import Ids, Message, Scored, Segment
+from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.tracing.context import TRACEPARENT
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 SENDS = 3
 """Times a call is made at most, each but the last lost with its replica."""
+REMEMBERED = 10_000
+"""Chains of which it is known where they were served."""
+ABORT_SECONDS = 2.0
+"""How long an answer waits at most for what its cancelled requests had cost."""
 
 
 class RemoteEngine:
@@ -32,6 +40,8 @@ class RemoteEngine:
         # By reference: a mode of Serve that sends by value could not pass a pending segment on.
         self._handle = handle.options(_by_reference=True)
         self._capabilities = capabilities
+        self._served: dict[str, str] = {}
+        """Which replica had the newest request of a chain, for some thousands of chains."""
 
     @classmethod
     async def connect(cls, handle: DeploymentHandle) -> RemoteEngine:
@@ -47,7 +57,8 @@ class RemoteEngine:
 
     def generate(self, request: Generate) -> Pending[Segment]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
-        return RemoteCall(lambda: replica.generate.remote(request, trace), self._name)
+        send = partial(replica.generate.remote, request, trace)
+        return RemoteCall[Segment](send, self._name, self._note(request.chain))
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
@@ -58,14 +69,46 @@ class RemoteEngine:
             passed = segment.value if isinstance(segment, Ready) else segment
             return replica.score.remote(request, passed, trace)
 
-        scoring: RemoteCall[Scored] = RemoteCall(send, self._name)
+        scoring = RemoteCall[Scored](send, self._name, self._note(request.chain))
         if isinstance(segment, RemoteCall):
             segment.feeds(scoring)
         return scoring
 
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        """Asks each replica that has served the chains once; one that is away tells nothing."""
+        served: dict[str, list[str]] = {}
+        for chain in chains:
+            served.setdefault(self._served.pop(chain, chain), []).append(chain)
+        told = await asyncio.gather(*(self._abort(some) for some in served.values()))
+        return EngineCost.total(told)
+
+    async def _abort(self, chains: list[str]) -> EngineCost:
+        """What the replica tells that the first of `chains` prefers."""
+        replica = self._handle.options(session_id=chains[0])
+        call = RemoteCall[EngineCost](lambda: replica.abort.remote(chains), self._name)
+        try:
+            async with asyncio.timeout(ABORT_SECONDS):
+                return await result(call)
+        except (EngineError, TimeoutError) as error:
+            log.warning(
+                "%s: what %d chains had cost is unknown: %s", self._name, len(chains), error
+            )
+            return EngineCost()
+
     async def status(self) -> dict[str, Any]:
         """What one replica says of its running and waiting requests."""
         return cast("dict[str, Any]", await self._handle.status.remote())
+
+    def _note(self, chain: str) -> Callable[[Segment | Scored], None]:
+        """Remembers which replica has answered for the chain."""
+
+        def note(answered: Segment | Scored) -> None:
+            self._served.pop(chain, None)
+            self._served[chain] = answered.cost.replica
+            if len(self._served) > REMEMBERED:
+                del self._served[next(iter(self._served))]
+
+        return note
 
     @property
     def _name(self) -> str:
@@ -79,8 +122,12 @@ class RemoteCall(Generic[T]):
     that decides its result. Calls that were given its result are then sent again with it.
     """
 
-    def __init__(self, send: Callable[[], Any], who: str) -> None:
+    def __init__(
+        self, send: Callable[[], Any], who: str, seen: Callable[[T], None] | None = None
+    ) -> None:
+        """`who` is named in errors; `seen` is shown the result."""
         self._send = send
+        self._seen = seen
         self._sends = 1
         self.response = send()
         self._who = who
@@ -111,6 +158,8 @@ class RemoteCall(Generic[T]):
                 self._ended()
                 raise translated(error, self._who) from None
             self._ended()
+            if self._seen is not None:
+                self._seen(result)
             return result
 
     def _send_again(self) -> None:

@@ -7,7 +7,7 @@ its kind, `HttpConnection` carries it there and back. The server was examined by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -84,6 +84,10 @@ class HttpEngine(TextEngine):
             **{name: self._totals[name] for name in known},
             "hit_rate": self._totals["cached_tokens"] / max(1, self._totals["prompt_tokens"]),
         }
+
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        """Nothing: a request that is cancelled is closed, and no server tells what it had cost."""
+        return EngineCost()
 
     def close(self) -> None:
         """Let go of the connections; requests under way fail with EngineUnavailable."""

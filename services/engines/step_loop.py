@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from atts_core.engine import Aborted
 from atts_core.errors import EngineError
 from services.engines.forward import Forward
 from services.engines.jobs import GenerateJob, Job, ScoreJob
@@ -39,7 +40,7 @@ class Counters:
     written_tokens: int = 0
     rated_tokens: int = 0
     aborted_tokens: int = 0
-    """Of those written, in requests that were cancelled: nobody is told of these."""
+    """Of those written, in requests that were cancelled."""
 
 
 class StepLoop:
@@ -57,6 +58,7 @@ class StepLoop:
     ) -> None:
         self.store = store
         self.counters = Counters()
+        self.aborted = Aborted()
         self._name = name
         self._end = end
         self._max_batch = max_batch
@@ -100,7 +102,9 @@ class StepLoop:
             self._stop_writing(job, np.empty(0, np.int64))
         else:
             return
-        self.counters.aborted_tokens += len(job.written) if isinstance(job, GenerateJob) else 0
+        cost = job.cost()
+        self.counters.aborted_tokens += cost.written_tokens
+        self.aborted.note(job.chain, cost)
         self._let_go(job)
 
     def all_jobs(self) -> list[Job]:

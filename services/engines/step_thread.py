@@ -11,22 +11,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from atts_core.errors import EngineError, EngineUnavailable
+from atts_core.types import EngineCost
 from services.engines.jobs import Job
 from services.engines.step_loop import StepLoop
 
-Waiter: TypeAlias = "asyncio.Future[None]"
+Waiter: TypeAlias = "asyncio.Future[Any]"
+Outcome: TypeAlias = EngineCost | EngineError | None
 
 
 @dataclass(slots=True)
 class _Message:
-    kind: Literal["add", "cancel", "idle", "close"]
+    kind: Literal["add", "cancel", "abort", "idle", "close"]
     job: Job | None = None
     waiter: Waiter | None = None
+    chains: frozenset[str] = frozenset()
 
 
 class StepThread:
@@ -58,6 +61,14 @@ class StepThread:
             self._inbox.put(_Message("cancel", job))
             raise
 
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        """Take out the jobs of `chains`, which fail; what the cancelled ones of them had cost."""
+        try:
+            cost: EngineCost = await self._sent("abort", chains=frozenset(chains))
+        except EngineUnavailable:
+            return EngineCost()
+        return cost
+
     async def idle(self) -> None:
         """Wait until no request is left."""
         await self._sent("idle")
@@ -73,9 +84,14 @@ class StepThread:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _sent(self, kind: Literal["add", "idle"], job: Job | None = None) -> Waiter:
+    def _sent(
+        self,
+        kind: Literal["add", "abort", "idle"],
+        job: Job | None = None,
+        chains: frozenset[str] = frozenset(),
+    ) -> Waiter:
         waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._inbox.put(_Message(kind, job, waiter))
+        self._inbox.put(_Message(kind, job, waiter, chains))
         # After the put: an ending thread first says so, then empties its inbox.
         self.check()
         return waiter
@@ -111,7 +127,10 @@ class StepThread:
 
     def _handle(self, message: _Message) -> None:
         job, waiter = message.job, message.waiter
-        if job is None:
+        if message.kind == "abort":
+            assert waiter is not None
+            self._abort(message.chains, waiter)
+        elif job is None:
             assert waiter is not None
             self._idle.append(waiter)
         elif waiter is not None:
@@ -119,6 +138,14 @@ class StepThread:
             self._steps.add(job)
         elif self._waiters.pop(job, None) is not None:
             self._steps.cancel(job)
+
+    def _abort(self, chains: frozenset[str], waiter: Waiter) -> None:
+        settled: list[tuple[Waiter, Outcome]] = []
+        for job in [job for job in self._waiters if job.chain in chains]:
+            self._steps.cancel(job)
+            reason = f"{self._name}, {job.chain}: the chain's requests were aborted"
+            settled.append((self._waiters.pop(job), EngineError(reason)))
+        _post([*settled, (waiter, self._steps.aborted.take(chains))])
 
     def _settle(self, finished: Sequence[tuple[Job, EngineError | None]]) -> None:
         _post([(self._waiters.pop(job), error) for job, error in finished])
@@ -138,21 +165,21 @@ class StepThread:
         _post([(waiter, EngineUnavailable(reason)) for waiter in waiters])
 
 
-def _post(settled: Sequence[tuple[Waiter, EngineError | None]]) -> None:
+def _post(settled: Sequence[tuple[Waiter, Outcome]]) -> None:
     """Wake the waiters, each on its own event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, EngineError | None]]] = {}
-    for waiter, error in settled:
-        loops.setdefault(waiter.get_loop(), []).append((waiter, error))
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Outcome]]] = {}
+    for waiter, outcome in settled:
+        loops.setdefault(waiter.get_loop(), []).append((waiter, outcome))
     for loop, some in loops.items():
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_wake, some)
 
 
-def _wake(settled: Sequence[tuple[Waiter, EngineError | None]]) -> None:
-    for waiter, error in settled:
+def _wake(settled: Sequence[tuple[Waiter, Outcome]]) -> None:
+    for waiter, outcome in settled:
         if waiter.done():
             continue
-        if error is None:
-            waiter.set_result(None)
+        if isinstance(outcome, EngineError):
+            waiter.set_exception(outcome)
         else:
-            waiter.set_exception(error)
+            waiter.set_result(outcome)

@@ -42,6 +42,10 @@ class TextEngine(ABC):
         return start(self._score(request, segment))
 
     @abstractmethod
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        """See `atts_core.engine.Engine.abort`."""
+
+    @abstractmethod
     async def _generate(self, request: Generate) -> Segment: ...
 
     @abstractmethod

@@ -8,6 +8,7 @@ the KV of what was read and written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import finalize
 
@@ -65,6 +66,9 @@ class TransformersEngine(TextEngine):
         Raises BadInput where there is no such model or it cannot be served correctly.
         """
         return cls(checkpoint.load(settings), settings)
+
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        return await self._thread.abort(chains)
 
     async def idle(self) -> None:
         """Wait until no request is left."""

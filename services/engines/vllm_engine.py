@@ -7,7 +7,9 @@ the process of the steps and its end back, `vllm_scoring` asks for scores and re
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 from weakref import finalize
@@ -22,7 +24,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 from atts_core.answers import BOXED
-from atts_core.engine import Capabilities, Generate
+from atts_core.engine import Aborted, Capabilities, Generate
 from atts_core.errors import BadInput, EngineUnavailable, ScoreMissing
 from atts_core.types import EngineCost, Finish, Ids, Segment, as_ids
 from services.engines import tokenizer, vllm_placement, vllm_scoring
@@ -33,8 +35,13 @@ from services.engines.text_codec import TextCodec
 from services.engines.text_engine import LogProbs, TextEngine
 from services.engines.vllm_status import Status
 
+log = logging.getLogger(__name__)
+
 SCORE, WRITE = 0, 1
 """vLLM's priorities, the lower first: a chain waits for its score, and a score is short."""
+
+_LEAVING_SECONDS = 0.25
+"""How long vLLM has at most for the last output of a request that it knows and aborts."""
 
 _BROKEN = (VLLMError, ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError)
 """What vLLM raises for a model that it cannot load."""
@@ -72,7 +79,11 @@ class VllmEngine(TextEngine):
             top_logprobs=_most_logprobs(config),
         )
         self._totals: Counter[str] = Counter()
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: dict[asyncio.Task[Any], str] = {}
+        """Requests inside vLLM, and their chains."""
+        self._leaving: dict[asyncio.Task[None], str] = {}
+        """Requests that are being aborted, and their chains."""
+        self._aborted = Aborted()
         self._closed = False
         # vLLM's processes must not outlive the replica's.
         finalize(self, llm.shutdown)
@@ -99,6 +110,13 @@ class VllmEngine(TextEngine):
                 f"vLLM cannot serve the model {settings.model}: {_line(error)}", field="model"
             ) from error
         return cls(llm, status, words, settings)
+
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        for task, chain in list(self._under_way.items()):
+            if chain in chains:
+                self._abort(task, chain)
+        await asyncio.gather(*(task for task, chain in self._leaving.items() if chain in chains))
+        return self._aborted.take(chains)
 
     async def idle(self) -> bool:
         """Whether vLLM holds no request's KV: the prefix cache can be, and is, emptied."""
@@ -218,29 +236,62 @@ class VllmEngine(TextEngine):
         """One request's final output; cancelling the caller aborts it inside vLLM."""
         self.check()
         self._totals["asked"] += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._under_way.add(task)
-        last = None
+        name = f"{chain}/{self._totals['asked']}"
+        task = asyncio.create_task(self._last(name, ids, params, priority), name=name)
+        self._under_way[task] = chain
+        task.add_done_callback(self._under_way.pop)
         try:
-            async for output in self._llm.generate(
-                {"type": "token", "prompt_token_ids": ids.tolist()},
-                params,
-                f"{chain}/{self._totals['asked']}",
-                priority=priority,
-            ):
-                last = output
+            # Not cancelled with us: aborted, it tells what it has written until then.
+            last = await asyncio.shield(task)
         except asyncio.CancelledError:
             if self._closed:
                 raise EngineUnavailable(f"{self._who}, {chain}: the engine was closed") from None
+            self._abort(task, chain)
             raise
         except EngineDeadError:
             raise EngineUnavailable(f"{self._who}, {chain}: vLLM has died") from None
         except (VLLMError, ValueError) as error:
             raise self._inputs.error(chain, _line(error)) from error
-        finally:
-            self._under_way.discard(task)
         return self._finished(chain, last)
+
+    async def _last(self, name: str, ids: Ids, params: Any, priority: int) -> Any:
+        last = None
+        prompt = {"type": "token", "prompt_token_ids": ids.tolist()}
+        async for output in self._llm.generate(prompt, params, name, priority=priority):
+            last = output
+        return last
+
+    def _abort(self, task: asyncio.Task[Any], chain: str) -> None:
+        name = f"abort {task.get_name()}"
+        if task.done() or any(leaving.get_name() == name for leaving in self._leaving):
+            return
+        leaving = asyncio.create_task(self._leave(task, chain), name=name)
+        self._leaving[leaving] = chain
+        leaving.add_done_callback(self._left)
+
+    async def _leave(self, task: asyncio.Task[Any], chain: str) -> None:
+        """Abort a request inside vLLM, and note what it had cost."""
+        await self._llm.abort(task.get_name())
+        await asyncio.wait({task}, timeout=_LEAVING_SECONDS)
+        if not task.done():  # vLLM did not know it yet: it takes out what it then gets
+            task.cancel()
+            await asyncio.wait({task})
+        if task.cancelled() or task.exception() is not None or task.result() is None:
+            return
+        output = task.result()
+        self._aborted.note(
+            chain,
+            EngineCost(
+                prompt_tokens=len(output.prompt_token_ids),
+                cached_tokens=output.num_cached_tokens or 0,
+                written_tokens=len(output.outputs[0].token_ids),
+            ),
+        )
+
+    def _left(self, leaving: asyncio.Task[None]) -> None:
+        del self._leaving[leaving]
+        if not leaving.cancelled() and leaving.exception() is not None:
+            log.warning("%s: a request was not aborted: %s", self._who, leaving.exception())
 
     def _finished(self, chain: str, output: Any) -> Any:
         if output is None or output.outputs[0].finish_reason not in ("stop", "length"):

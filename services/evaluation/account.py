@@ -68,6 +68,8 @@ class Account:
     queued: float = 0.0
     slots: float = 0.0
     presampled: int = 0
+    aborted: int = 0
+    """Tokens written in requests that were cancelled."""
     turns: dict[int, list[int]] = field(default_factory=dict)
     """By turn: decisions, and how many of them went to the target."""
 
@@ -84,6 +86,9 @@ class Account:
             drafting = event["draft_cost"]["busy"]
             self._busy("draft", event["draft_cost"], event["at"] - rating, drafting)
             self.scoring += rating
+        elif kind == "Aborted":
+            for cost in (event["draft_cost"], event["target_cost"]):
+                self.aborted += cost["written_tokens"]
         elif kind == "Decided":
             self._decided(event["turn"], event["decision"]["taken_over"])
         elif kind == "CandidateStarted":
@@ -125,12 +130,9 @@ class Account:
 
     @property
     def wasted(self) -> int:
-        """Written tokens that are in no chain that voted.
-
-        What an engine had written of a request when it was cancelled is known to nobody.
-        """
+        """Written tokens that are in no chain that voted."""
         wasted = sum(c.written - (c.kept if c.voted else 0) for c in self.chains.values())
-        return self.presampled + max(0, wasted)
+        return self.presampled + self.aborted + max(0, wasted)
 
     @property
     def elsewhere(self) -> float:

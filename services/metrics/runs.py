@@ -60,6 +60,9 @@ class RunMetrics:
                 self._wrote(event.model, event.tokens, event.cost)
             case events.StepJudged():
                 self._wrote("target", event.tokens, event.cost)
+            case events.Aborted():
+                self._wrote("draft", 0, event.draft_cost)
+                self._wrote("target", 0, event.target_cost)
             case events.CandidateFinished():
                 self.open -= 1
                 board.count(c.CANDIDATES, *of, event.ending)

@@ -10,7 +10,7 @@ from typing import Protocol
 from opentelemetry.trace import SpanKind
 
 from atts_core.engine import Capabilities, Engine, Generate, Pending, Rate
-from atts_core.types import Ids, Message, Scored, Segment
+from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.service import Service
 from services.settings import Settings
 from services.tracing import attributes as a
@@ -108,6 +108,9 @@ class TracedEngine:
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         with within(self._traces.call(request.chain, "score")):
             return self._engine.score(request, segment)
+
+    async def abort(self, chains: Sequence[str]) -> EngineCost:
+        return await self._engine.abort(chains)
 
 
 def trace(service: Service, watchers: list[Watcher], spans: Spans, model: str) -> None:

@@ -262,8 +262,24 @@ async def test_a_cancelled_request_leaves_vllm_idle(target: VllmEngine) -> None:
         one.cancel()
     ends = await asyncio.gather(waiting, *writing, return_exceptions=True)
     assert sum(isinstance(end, asyncio.CancelledError) for end in ends) == 9 - len(done)
+    cost = await target.abort(["chain"])
+    assert 0 < cost.written_tokens < 8 * 1800
+    assert cost.prompt_tokens % len(history) == 0
+    assert await target.abort(["chain"]) == EngineCost()
     assert await target.idle()
     assert target.status()["running"] == 0
+
+
+async def test_aborting_a_chain_ends_its_requests_alone(target: VllmEngine) -> None:
+    history = text(40, seed=32)
+    mine = target.generate(replace(write(history, 1800, 1, sampling=Sampling(2.0)), chain="mine"))
+    other = target.generate(write(history, 60, 2, sampling=Sampling(2.0)))
+    await rate(target, history, text(5, seed=33))
+    cost = await target.abort(["mine"])
+    with pytest.raises(EngineError, match="vLLM ended the request: abort"):
+        await mine
+    assert 0 < cost.written_tokens < 1800
+    assert (await other).finish in ("eos", "length")
 
 
 async def test_a_score_goes_before_what_waits_to_be_written(target: VllmEngine) -> None:
