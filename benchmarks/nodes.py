@@ -244,7 +244,12 @@ class Cluster:
         return f"{self.head.address}:{GCS_PORT}"
 
     def api(self, path: str) -> Any:
-        """The head's HTTP API (GET)."""
+        """The head's HTTP API (GET).
+
+        Raises `RuntimeError` with what the head said where it has ended.
+        """
+        if not self.head.alive:
+            raise RuntimeError(f"the head has ended: {self.head.said()}")
         url = f"http://{self.head.address}:{DASHBOARD_PORT}{path}"
         token = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
         reply = httpx.get(url, headers=token, timeout=20)
@@ -257,9 +262,6 @@ class Cluster:
         return {node["node_ip"]: node for node in found if node["state"] == "ALIVE"}
 
     def head_answers(self) -> bool:
-        """Raises `RuntimeError` with what it said where it has ended."""
-        if not self.head.alive:
-            raise RuntimeError(f"the head has ended: {self.head.said()}")
         return bool(self.alive())
 
     def await_nodes(self, seconds: float = START_SECONDS) -> None:

@@ -114,9 +114,6 @@ async def lose(served: Served, loss: Loss) -> Account:
         node.kill()
         if loss.deployment is None:
             cluster.start_head()
-            await asyncio.to_thread(
-                nodes.until, cluster.head_answers, WHOLE_SECONDS, "the head is back"
-            )
         await asyncio.to_thread(_until_whole, served)
         account.whole = monotonic() - began
         await load.answered(AFTER, since=monotonic())

@@ -8,7 +8,7 @@ shelf, and each job that reads attends from its place in the store.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from services.engines.forward import (
 from services.engines.jobs import GenerateJob, ScoreJob
 from services.engines.kv_store import KvStore
 from services.engines.prefix_tree import Slots
+from services.engines.read_view import ReadView, read_together
 from services.engines.shelf import Block, Shelf
 
 ATTENTION = "atts_packed"
@@ -39,11 +40,33 @@ _HOT = 4
 """How many times more of them are read where a CPU's cache holds them all."""
 
 
+class Decoder(Protocol):
+    """A model's pass over a step's tokens."""
+
+    def __call__(
+        self, ids: torch.Tensor, places: torch.Tensor, attention: _Packed, keep: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits `[len(keep), vocabulary]` of the tokens `keep` of `ids`, at their places."""
+        ...
+
+
+def by_modules(model: CausalModel) -> Decoder:
+    """The pass by transformers' own modules, with their attention replaced."""
+
+    def decode(
+        ids: torch.Tensor, places: torch.Tensor, attention: _Packed, keep: torch.Tensor
+    ) -> torch.Tensor:
+        cache = _ModulesCache(attention)
+        return model.logits(ids[None], places[None], None, cache, keep, packed=cache)[0]
+
+    return decode
+
+
 class PackedForward:
     """A `Forward` that computes no padding and runs the model once a step."""
 
-    def __init__(self, model: CausalModel, store: KvStore) -> None:
-        self._model = model
+    def __init__(self, decoder: Decoder, store: KvStore) -> None:
+        self._decoder = decoder
         self._store = store
         self._shelves: list[Shelf] = []
         shape = store.shape
@@ -86,7 +109,8 @@ class PackedForward:
         if reading:
             logits = self._read(shelves, reading, drawn)
         else:
-            logits = self._run(drawn.ids, drawn.positions, _Packed(self._store, shelves), 0)
+            packed = _Packed(self._store, shelves)
+            logits = self._decoder(drawn.ids, drawn.positions, packed, torch.arange(rows))
         for shelf in shelves:
             shelf.end += 1
         return drawn.draw(logits[:rows])
@@ -98,19 +122,15 @@ class PackedForward:
         packed.read(reading, take_slots(self._store, reading))
         given = [job.ids[job.computed : job.computed + count] for job, count in reading]
         places = [np.arange(job.computed, job.computed + count) for job, count in reading]
-        logits = self._run(
+        logits = self._decoder(
             torch.cat([drawn.ids, self._tensor(given)]),
             torch.cat([drawn.positions, self._tensor(places)]),
             packed,
             self._wanted(rows, reading),
         )
+        packed.release()
         self._rate(reading, logits[rows:])
         return logits
-
-    def _run(
-        self, ids: torch.Tensor, places: torch.Tensor, packed: _Packed, keep: int | torch.Tensor
-    ) -> torch.Tensor:
-        return self._model.logits(ids[None], places[None], None, packed, keep, packed=packed)[0]
 
     @property
     def _shelf_cost(self) -> float:
@@ -177,36 +197,63 @@ def _padding(shelf: Shelf, length: int) -> int:
     return wider * len(shelf.jobs) if wider > 0 else -wider
 
 
-class _Packed(Cache):  # type: ignore[misc]
+class _Packed:
     """A step's keys and values: takes in each layer's new ones, then attends to all."""
 
     def __init__(self, store: KvStore, shelves: Sequence[Shelf]) -> None:
-        super().__init__(layers=[])
         self._store = store
         self._shelves = [_ShelfView(shelf, plain=store.shape.single_on_cpu) for shelf in shelves]
-        self._reading: list[_ReadView] = []
+        self._writing = sum(view.rows for view in self._shelves)
+        self._reading: list[ReadView] = []
+        self._order: torch.Tensor | None = None
         self._fresh: slice | torch.Tensor = slice(0)
-        self._layer = 0
 
     def read(self, reading: Portion, fresh: slice | torch.Tensor) -> None:
         """Have the tokens of `reading` behind the others; their KV goes to `fresh`."""
-        self._reading = [_ReadView(self._store, job.slots, count) for job, count in reading]
+        self._reading, self._order = read_together(self._store, reading, self._writing)
         self._fresh = fresh
+
+    def release(self) -> None:
+        """Give up what the step has needed."""
+        for view in self._reading:
+            view.release()
+
+    def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Take in a layer's new keys and values `[tokens, heads, dim]`."""
+        at = 0
+        for view in self._shelves:
+            view.new_keys[layer].copy_(keys[at : at + view.rows])
+            view.new_values[layer].copy_(values[at : at + view.rows])
+            at += view.rows
+        if self._reading:
+            self._store.keys[layer][self._fresh] = keys[at:]
+            self._store.values[layer][self._fresh] = values[at:]
+
+    def attend(self, layer: int, query: torch.Tensor, scale: float | None) -> torch.Tensor:
+        """Attention of a layer's query `[tokens, heads, dim]`, in the same shape."""
+        at, parts = 0, []
+        for view in self._shelves:
+            parts.append(view.attend(query[at : at + view.rows], layer, scale))
+            at += view.rows
+        parts += [view.attend(query, layer, scale) for view in self._reading]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return out if self._order is None else out.index_select(0, self._order)
+
+
+class _ModulesCache(Cache):  # type: ignore[misc]
+    """How transformers' modules reach a step's keys and values: see `_attention`."""
+
+    def __init__(self, packed: _Packed) -> None:
+        super().__init__(layers=[])
+        self._packed = packed
+        self._layer = 0
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store keys and values `[1, heads, tokens, dim]` of one layer."""
         self._layer = layer
-        each_keys, each_values = keys[0].transpose(0, 1), values[0].transpose(0, 1)
-        at = 0
-        for view in self._shelves:
-            view.new_keys[layer].copy_(each_keys[at : at + view.rows])
-            view.new_values[layer].copy_(each_values[at : at + view.rows])
-            at += view.rows
-        if self._reading:
-            self._store.keys[layer][self._fresh] = each_keys[at:]
-            self._store.values[layer][self._fresh] = each_values[at:]
+        self._packed.store(layer, keys[0].transpose(0, 1), values[0].transpose(0, 1))
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -214,15 +261,7 @@ class _Packed(Cache):  # type: ignore[misc]
 
     def attend(self, query: torch.Tensor, scale: float | None) -> torch.Tensor:
         """Attention of query `[1, heads, tokens, dim]`; out: `[1, tokens, heads, dim]`."""
-        layer, each = self._layer, query[0].transpose(0, 1)
-        at, parts = 0, []
-        for view in self._shelves:
-            parts.append(view.attend(each[at : at + view.rows], layer, scale))
-            at += view.rows
-        for read in self._reading:
-            parts.append(read.attend(query[:, :, at : at + read.count], layer, scale))
-            at += read.count
-        return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
+        return self._packed.attend(self._layer, query[0].transpose(0, 1), scale)[None]
 
 
 class _ShelfView:
@@ -278,39 +317,6 @@ class _Part:
         self.mask = block.flat_mask[:heads, :, columns]
 
 
-class _ReadView:
-    """A job's tokens in the store, the last `count` of them new."""
-
-    def __init__(self, store: KvStore, slots: Slots, count: int) -> None:
-        self.count = count
-        self._store = store
-        shape = store.shape
-        known = len(slots) - count
-        self._places = store.places(slots)
-        self._mask = None
-        if known:
-            lowest = torch.finfo(shape.dtype).min
-            self._mask = torch.full(
-                (count, len(slots)), lowest, dtype=shape.dtype, device=shape.device
-            ).triu_(known + 1)
-
-    def attend(self, query: torch.Tensor, layer: int, scale: float | None) -> torch.Tensor:
-        """Causal attention: query `[1, heads, count, dim]`, out `[count, heads, dim]`."""
-        keys = self._all(self._store.keys[layer], query.shape[1])
-        values = self._all(self._store.values[layer], query.shape[1])
-        out = scaled_dot_product_attention(
-            query, keys, values, attn_mask=self._mask, is_causal=self._mask is None, scale=scale
-        )
-        return out[0].transpose(0, 1)
-
-    def _all(self, pool: torch.Tensor, heads: int) -> torch.Tensor:
-        """`[1, heads, tokens, dim]`, without a copy where the slots are consecutive."""
-        some = pool[self._places].transpose(0, 1)
-        if some.shape[0] != heads:
-            some = some.repeat_interleave(heads // some.shape[0], 0)
-        return some[None]
-
-
 def _attention(
     module: Any,
     query: torch.Tensor,
@@ -318,7 +324,7 @@ def _attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packed: _Packed | None = None,
+    packed: _ModulesCache | None = None,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,

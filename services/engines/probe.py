@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,15 @@ from atts_core.errors import BadInput
 from atts_core.types import Ids
 from services.engines.checkpoint import Checkpoint
 from services.engines.forward import Forward
+from services.engines.fused_decoder import FusedDecoder
 from services.engines.jobs import GenerateJob, ScoreJob
 from services.engines.kv_store import KvStore
-from services.engines.packed_forward import ATTENTION, PackedForward
+from services.engines.packed_forward import ATTENTION, Decoder, PackedForward, by_modules
 from services.engines.padded_forward import PaddedForward
 from services.engines.settings import TransformersSettings
 from services.engines.step_loop import StepLoop
+
+log = logging.getLogger(__name__)
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """Nats by which the same score may differ, computed in another order."""
@@ -27,22 +31,25 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 
 @torch.inference_mode()
 def working_steps(loaded: Checkpoint, settings: TransformersSettings) -> StepLoop:
-    """A step loop over `loaded` whose results are right: packed if it can be, else padded.
+    """A step loop over `loaded` whose results are right, in the fastest arrangement that is.
 
     Raises BadInput where a model's attention, positions or cache are not what either assumes.
     """
     length = min(12, loaded.max_len - 2, settings.kv_tokens - 2)
     ids = np.linspace(0, loaded.vocabulary_size - 1, length).astype(np.int32)
     plain = _plain(loaded, ids)
-    if loaded.model.use_attention(ATTENTION):
+    for how, decoder in _decoders(loaded):
         try:
-            steps = _steps(loaded, settings, PackedForward)
-            if _distance(loaded, steps, ids, plain) <= _TOLERANCE[loaded.kv.dtype]:
+            steps = _steps(loaded, settings, partial(PackedForward, decoder))
+            apart = _distance(loaded, steps, ids, plain)
+            if apart <= _TOLERANCE[loaded.kv.dtype]:
                 return steps
+            reason = f"its results are off by {apart:.3g} nats"
         except (NotImplementedError, TypeError, RuntimeError, IndexError) as error:
-            logging.getLogger(__name__).info("%s is not packed: %s", loaded.name, error)
-        loaded.model.use_attention(None)
-    steps = _steps(loaded, settings, PaddedForward)
+            reason = str(error)
+        log.info("%s is not computed %s: %s", loaded.name, how, reason)
+    loaded.model.use_attention(None)
+    steps = _steps(loaded, settings, partial(PaddedForward, loaded.model))
     apart = _distance(loaded, steps, ids, plain)
     if not apart <= _TOLERANCE[loaded.kv.dtype]:
         raise BadInput(
@@ -53,14 +60,23 @@ def working_steps(loaded: Checkpoint, settings: TransformersSettings) -> StepLoo
     return steps
 
 
+def _decoders(loaded: Checkpoint) -> Iterator[tuple[str, Decoder]]:
+    """The ways of a packed step, the fastest first."""
+    fused = FusedDecoder.of(loaded.model.module)
+    if fused is not None:
+        yield "in fused layers", fused
+    if loaded.model.use_attention(ATTENTION):
+        yield "without padding", by_modules(loaded.model)
+
+
 def _steps(
     loaded: Checkpoint,
     settings: TransformersSettings,
-    arrangement: Callable[..., Forward],
+    arrangement: Callable[[KvStore], Forward],
 ) -> StepLoop:
     store = KvStore(loaded.kv, settings.kv_tokens)
     return StepLoop(
-        arrangement(loaded.model, store),
+        arrangement(store),
         store,
         name=loaded.name,
         end=loaded.end,

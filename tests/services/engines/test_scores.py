@@ -14,15 +14,17 @@ from tiny import KINDS, small_model
 
 from atts_core.engine import Sampling
 from services.engines.checkpoint import CausalModel
+from services.engines.forward import Forward
+from services.engines.fused_decoder import FusedDecoder
 from services.engines.jobs import GenerateJob, Job, ScoreJob
 from services.engines.kv_store import KvShape, KvStore
-from services.engines.packed_forward import ATTENTION, PackedForward
+from services.engines.packed_forward import ATTENTION, PackedForward, by_modules
 from services.engines.padded_forward import PaddedForward
 from services.engines.sampling import draws
 from services.engines.step_loop import StepLoop
 
 VOCABULARY = 50
-SHAPES = {"llama": (2, 4), "qwen2": (2, 2), "gpt2": (2, 4), "stablelm": (2, 2)}
+SHAPES = {"llama": (2, 4), "qwen2": (2, 2), "qwen3": (2, 2), "gpt2": (2, 4), "stablelm": (2, 2)}
 CPU = torch.device("cpu")
 
 
@@ -32,21 +34,31 @@ def model(kind: str) -> CausalModel:
 
 
 def step_loop(
-    kind: str, *, packed: bool, tokens: int = 4096, batch: int = 8, portion: int = 64
+    kind: str, *, how: str, tokens: int = 4096, batch: int = 8, portion: int = 64
 ) -> StepLoop:
     """A loop in which no token ends a text."""
     layers, heads = SHAPES[kind]
     store = KvStore(KvShape(layers, heads, 8, 8, torch.float32, CPU), tokens)
-    arrangement = PackedForward if packed else PaddedForward
-    assert model(kind).use_attention(ATTENTION if packed else None)
     return StepLoop(
-        arrangement(model(kind), store),
+        arranged(kind, how, store),
         store,
         name=kind,
         end=frozenset(),
         max_batch=batch,
         prefill_tokens=portion,
     )
+
+
+def arranged(kind: str, how: str, store: KvStore) -> Forward:
+    """The step in one of its arrangements: fused, packed, padded."""
+    assert model(kind).use_attention(ATTENTION if how == "packed" else None)
+    if how == "padded":
+        return PaddedForward(model(kind), store)
+    if how == "packed":
+        return PackedForward(by_modules(model(kind)), store)
+    fused = FusedDecoder.of(model(kind).module)
+    assert fused is not None
+    return PackedForward(fused, store)
 
 
 def score(ids: list[int], start: int) -> ScoreJob:
@@ -105,13 +117,15 @@ def finish(loop: StepLoop, *jobs: Job) -> None:
         check_budget(loop)
 
 
-ARRANGED = [(kind, packed) for kind in KINDS for packed in (True, False)]
-ARRANGED.remove(("stablelm", True))
+FUSED = ("llama", "qwen2", "qwen3")
+ARRANGED = [(kind, how) for kind in KINDS for how in ("fused", "packed", "padded")]
+ARRANGED = [(kind, how) for kind, how in ARRANGED if kind in FUSED or how != "fused"]
+ARRANGED.remove(("stablelm", "packed"))
 
 
-@pytest.mark.parametrize(("kind", "packed"), ARRANGED)
-def test_scores_and_greedy_tokens_are_those_of_a_plain_pass(kind: str, packed: bool) -> None:
-    loop = step_loop(kind, packed=packed)
+@pytest.mark.parametrize(("kind", "how"), ARRANGED)
+def test_scores_and_greedy_tokens_are_those_of_a_plain_pass(kind: str, how: str) -> None:
+    loop = step_loop(kind, how=how)
     random = np.random.default_rng(1)
     prompts = [random.integers(0, VOCABULARY, n).tolist() for n in (1, 2, 17, 60, 130)]
     jobs = [
@@ -123,9 +137,9 @@ def test_scores_and_greedy_tokens_are_those_of_a_plain_pass(kind: str, packed: b
         check(kind, job)
 
 
-@pytest.mark.parametrize(("kind", "packed"), ARRANGED)
-def test_the_second_score_of_a_chain_computes_its_segment_alone(kind: str, packed: bool) -> None:
-    loop = step_loop(kind, packed=packed)
+@pytest.mark.parametrize(("kind", "how"), ARRANGED)
+def test_the_second_score_of_a_chain_computes_its_segment_alone(kind: str, how: str) -> None:
+    loop = step_loop(kind, how=how)
     ids = np.random.default_rng(2).integers(0, VOCABULARY, 120).tolist()
     first, second = score(ids[:80], 60), score(ids, 80)
     finish(loop, first)
@@ -141,7 +155,7 @@ def test_the_second_score_of_a_chain_computes_its_segment_alone(kind: str, packe
 
 
 def test_a_prompt_that_candidates_share_is_computed_once() -> None:
-    loop = step_loop("llama", packed=True)
+    loop = step_loop("llama", how="fused")
     prompt = np.random.default_rng(3).integers(0, VOCABULARY, 100).tolist()
     jobs = [write(prompt, 3, seed) for seed in range(8)]
     finish(loop, *jobs)
@@ -149,7 +163,7 @@ def test_a_prompt_that_candidates_share_is_computed_once() -> None:
 
 
 def test_a_row_that_grows_through_all_widths_stays_right() -> None:
-    loop = step_loop("qwen2", packed=True)
+    loop = step_loop("qwen2", how="fused")
     jobs = [write([1, 2, 3], 500), write([4] * 100, 300), write([5] * 200, 100)]
     finish(loop, *jobs)
     for job in jobs:
@@ -178,9 +192,9 @@ PLANS = st.lists(
 )
 
 
-def play(kind: str, packed: bool, tokens: int, batch: int, portion: int, plans: list[Plan]) -> None:
+def play(kind: str, how: str, tokens: int, batch: int, portion: int, plans: list[Plan]) -> None:
     """Run the plans; every job that is not cancelled ends, and right."""
-    loop = step_loop(kind, packed=packed, tokens=tokens, batch=batch, portion=portion)
+    loop = step_loop(kind, how=how, tokens=tokens, batch=batch, portion=portion)
     # Few texts, so that prefixes are often shared; they part at different places.
     random = np.random.default_rng(4)
     texts = [random.integers(0, VOCABULARY, 100).tolist() for _ in range(2)]
@@ -221,9 +235,9 @@ def play(kind: str, packed: bool, tokens: int, batch: int, portion: int, plans: 
     PLANS,
 )
 def test_whatever_comes_and_goes_scores_are_those_of_a_plain_pass(
-    arranged: tuple[str, bool], tokens: int, batch: int, portion: int, plans: list[Plan]
+    arrangement: tuple[str, str], tokens: int, batch: int, portion: int, plans: list[Plan]
 ) -> None:
-    play(*arranged, tokens, batch, portion, plans)
+    play(*arrangement, tokens, batch, portion, plans)
 
 
 @pytest.mark.slow
@@ -237,13 +251,13 @@ def test_whatever_comes_and_goes_scores_are_those_of_a_plain_pass(
     PLANS,
 )
 def test_whatever_comes_and_goes_at_length(
-    arranged: tuple[str, bool], tokens: int, batch: int, portion: int, plans: list[Plan]
+    arrangement: tuple[str, str], tokens: int, batch: int, portion: int, plans: list[Plan]
 ) -> None:
-    play(*arranged, tokens, batch, portion, plans)
+    play(*arrangement, tokens, batch, portion, plans)
 
 
 def test_scores_go_before_writing_that_waits() -> None:
-    loop = step_loop("llama", packed=True, tokens=100, batch=1)
+    loop = step_loop("llama", how="fused", tokens=100, batch=1)
     running, waiting, urgent = write([1] * 10, 40), write([2] * 10, 40), score([3] * 20, 10)
     loop.add(running)
     loop.step()
@@ -257,7 +271,7 @@ def test_scores_go_before_writing_that_waits() -> None:
 
 
 def test_what_was_used_last_is_evicted_last() -> None:
-    loop = step_loop("llama", packed=True, tokens=100)
+    loop = step_loop("llama", how="fused", tokens=100)
     texts = [np.random.default_rng(i).integers(0, VOCABULARY, 40).tolist() for i in range(3)]
     finish(loop, score(texts[0], 20))
     finish(loop, score(texts[1], 20))

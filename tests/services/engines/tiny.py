@@ -26,6 +26,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     StableLmConfig,
     StableLmForCausalLM,
 )
@@ -171,6 +173,8 @@ def small_model(kind: str, vocabulary: int, end: int) -> Any:
         model = LlamaForCausalLM(LlamaConfig(**rope, num_key_value_heads=4))
     elif kind == "qwen2":  # grouped queries
         model = Qwen2ForCausalLM(Qwen2Config(**rope, num_key_value_heads=2))
+    elif kind == "qwen3":  # normed queries and keys, and heads of another size than they divide
+        model = Qwen3ForCausalLM(Qwen3Config(**rope, num_key_value_heads=2, head_dim=8))
     elif kind == "stablelm":  # its attention cannot be replaced
         model = StableLmForCausalLM(StableLmConfig(**rope, num_key_value_heads=2))
     else:  # learned positions
@@ -181,10 +185,10 @@ def small_model(kind: str, vocabulary: int, end: int) -> Any:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(6)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
-KINDS = ("llama", "qwen2", "gpt2", "stablelm")
+KINDS = ("llama", "qwen2", "qwen3", "gpt2", "stablelm")
 
 
 @asynccontextmanager
