@@ -106,11 +106,11 @@ def _speed(write: Callable[[Any, torch.Tensor, int], None], subject: Subject, ro
 
 async def _engine_speed(subject: Subject, clients: int, seconds: float) -> float:
     """Tokens a second of `clients` random requests at a time, over `seconds` of steady state."""
-    engine = subject.engine
-    running = [asyncio.create_task(_client(subject, i)) for i in range(clients)]
+    engine, apart = subject.engine, [asyncio.Event() for _ in range(clients)]
+    running = [asyncio.create_task(_client(subject, i, apart[i])) for i in range(clients)]
     try:
-        # Until all run and have drifted apart: their first requests end at random times.
-        await asyncio.sleep(seconds / 2)
+        # Their first requests have begun together, and end at random times.
+        await asyncio.gather(*(one.wait() for one in apart))
         first, begun = engine.status()["written_tokens"], perf_counter()
         await asyncio.sleep(seconds)
         return float((engine.status()["written_tokens"] - first) / (perf_counter() - begun))
@@ -121,12 +121,14 @@ async def _engine_speed(subject: Subject, clients: int, seconds: float) -> float
         await engine.idle()
 
 
-async def _client(subject: Subject, name: int) -> None:
+async def _client(subject: Subject, name: int, apart: asyncio.Event) -> None:
+    """Ask again and again; `apart` is set when the first request has ended."""
     while True:
         read, written = (int(mean * subject.random.uniform(*LENGTHS)) for mean in (PROMPT, WRITTEN))
         await subject.engine.generate(
             Generate(str(name), History(subject.ids(read)), written, SAMPLING, seed=written)
         )
+        apart.set()
 
 
 async def _rating_seconds(subject: Subject, length: int, *, cached: bool, times: int) -> float:

@@ -11,8 +11,6 @@ from services.engines.prefix_tree import Node, PrefixTree, Slots
 
 _CACHED = 8 << 20
 """Bytes in use, half of them filled, that a CPU's cache still holds."""
-_KEPT = 64 << 20
-"""Bytes that a pool keeps for later at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +34,16 @@ class Pool:
     """Memory for KV that is used again and again, since new memory is slow.
 
     It starts as zeros and has held nothing but KV: so it always holds numbers of their size, which
-    a mask can hide. `lent` counts the elements in use.
+    a mask can hide. `lent` counts the elements in use; with those kept for later they are never
+    more than were once in use at a time.
     """
 
     def __init__(self, shape: KvShape) -> None:
         self._shape = shape
         self._free: dict[int, list[torch.Tensor]] = {}
+        """By size; the sizes in the order in which one was last given back."""
         self._kept = 0
+        self._most = 0
         self.lent = 0
 
     @property
@@ -55,18 +56,26 @@ class Pool:
         """At least `count` elements, flat."""
         size = _rounded(count)
         self.lent += size
-        free = self._free.get(size)
-        if free:
-            self._kept -= size
-            return free.pop()
+        if size in self._free:
+            return self._kept_one(size)
+        self._most = max(self._most, self.lent)
+        while self.lent + self._kept > self._most:
+            self._kept_one(next(iter(self._free)))  # of the size not met for longest
         return torch.zeros(size, dtype=self._shape.dtype, device=self._shape.device)
 
     def give(self, memory: torch.Tensor) -> None:
-        """Have `memory`, which `take` gave, back; beyond a bound it goes back to the system."""
-        self.lent -= len(memory)
-        if self._kept + len(memory) <= _KEPT // self._shape.dtype.itemsize:
-            self._kept += len(memory)
-            self._free.setdefault(len(memory), []).append(memory)
+        """Have `memory`, which `take` gave, back."""
+        size = len(memory)
+        self.lent -= size
+        self._kept += size
+        self._free[size] = [*self._free.pop(size, []), memory]
+
+    def _kept_one(self, size: int) -> torch.Tensor:
+        self._kept -= size
+        memory = self._free[size].pop()
+        if not self._free[size]:
+            del self._free[size]
+        return memory
 
 
 def _rounded(count: int) -> int:
