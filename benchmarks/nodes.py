@@ -187,8 +187,8 @@ class Cluster:
             "RAY_enable_worker_prestart": "0",
             # As KubeRay sets it: a head may take minutes to come back.
             "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
-            # Eight nodes share this machine: a head that comes back finds it busy, and half a minute
-            # too short. In a pod, one that gives up is started again.
+            # Eight nodes share this machine: for a head that comes back half a minute is too short.
+            # In a pod, one that gives up is started again.
             "RAY_raylet_start_wait_time_s": "180",
             # As the chart sets it.
             "RAY_health_check_timeout_ms": "3000",
