@@ -32,7 +32,7 @@ from services.engines.read_view import ReadView, read_together
 from services.engines.shelf import Block, Shelf
 
 ATTENTION = "atts_packed"
-_CALL = {"cpu": 128 << 10}
+_CALL = {"cpu": 256 << 10}
 """Bytes of keys and values a layer that are read in the time which one more call of attention
 costs, by device; measured on one core."""
 _CALL_ELSEWHERE = 16 << 20

@@ -132,8 +132,17 @@ class StepLoop:
             self._writing += 1
         portion = self._portion()
         self.counters.batched_sequences += len(portion) + self._writing
+        end = self._end
         for job, token in self._forward.step(portion):
-            self._append(job, token)
+            job.written.append(token)
+            if (
+                token < 0
+                or token in end
+                or job.stops is not None
+                or len(job.written) == job.max_tokens
+            ):
+                self._end_if_done(job, token)
+            self.counters.written_tokens += 1
         for read in [job for job in self._reading if job.computed == job.to_compute]:
             self._has_read(read)
         finished, self._finished = self._finished, []
@@ -211,16 +220,16 @@ class StepLoop:
             self._finished.append((job, None))
             self.counters.rated_tokens += len(job.ids) - job.start
 
-    def _append(self, job: GenerateJob, token: int) -> None:
-        """Note what the job has written; let it go when that was its last."""
+    def _end_if_done(self, job: GenerateJob, token: int) -> None:
+        """Let a job go of which `token` was the last; -1 is none at all."""
         if token < 0:
+            job.written.pop()
+            self.counters.written_tokens -= 1
             self._stop_writing(job, np.empty(0, np.int64))
             self._let_go(job)
             reason = f"{self._name}, {job.chain}: the model's output is not finite"
             self._finished.append((job, EngineError(reason)))
             return
-        self.counters.written_tokens += 1
-        job.written.append(token)
         if token in self._end:
             job.finish = "eos"
         elif job.stops is not None and job.stops.end(job.written):
