@@ -111,8 +111,7 @@ class ModelServer:
         return {"replica": self._replica, **self._engine.status()}
 
     def _look(self) -> None:
-        engine = self._engine
-        look_at_engine(self._board, self._role, engine.capabilities.model, engine.status())
+        look_at_engine(self._board, self._role, self._engine)
 
     def check_health(self) -> None:
         self._engine.check()

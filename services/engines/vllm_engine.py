@@ -123,6 +123,9 @@ class VllmEngine(TextEngine):
             "running": min(self._reported.running, len(self._under_way)),
             "waiting": min(self._reported.waiting, len(self._under_way)),
             "preempted": self._reported.preempted,
+            "steps": self._reported.steps,
+            "step_seconds": self._reported.step_seconds,
+            "batched_sequences": self._reported.batched,
             "kv_used": round(self._reported.kv_usage * tokens),
             "kv_tokens": tokens,
             "scoring": self._scoring.name,
@@ -221,6 +224,7 @@ class VllmEngine(TextEngine):
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
+        self._reported.begins()
         last = None
         try:
             async for output in self._llm.generate(
@@ -240,6 +244,8 @@ class VllmEngine(TextEngine):
             raise self._inputs.error(chain, _line(error)) from error
         finally:
             self._under_way.discard(task)
+            if not self._under_way:
+                self._reported.rests()
         return self._finished(chain, last)
 
     def _finished(self, chain: str, output: Any) -> Any:
