@@ -113,6 +113,12 @@ class ModelServer:
     def _look(self) -> None:
         look_at_engine(self._board, self._role, self._engine)
 
+    def __del__(self) -> None:
+        """Serve's own call when the replica ends, also where `__init__` did not: spans leave."""
+        spans: CallSpans | None = getattr(self, "_spans", None)
+        if spans is not None:
+            spans.close()
+
     def check_health(self) -> None:
         self._engine.check()
 

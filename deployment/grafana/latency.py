@@ -57,8 +57,8 @@ def _how_long() -> Section:
         ),
         value(
             "Mean",
-            "Exact, of the runs chosen by 'Latency of the run': the stages' seconds over the answers "
-            f"(ray_atts_{SPENT} / ray_atts_{ANSWERED}).",
+            "Exact, of the runs chosen by 'Latency of the run': the stages' seconds over the "
+            f"answers (ray_atts_{SPENT} / ray_atts_{ANSWERED}).",
             Query(
                 ratio(increase(SPENT, of=CHOSEN), increase(ANSWERED, of=CHOSEN)),
                 over_range=True,

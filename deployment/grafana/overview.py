@@ -145,9 +145,9 @@ def _traffic() -> Section:
         ),
         lines(
             "Candidates cancelled, by why",
-            "Why their run ended: consensus, confidence, count: they could change nothing any more; "
-            "deadline: time was up; cancelled: the client left, or cancelled the run by its id "
-            "(ray_atts_candidates_cancelled_total, counted when the run has ended).",
+            "Why their run ended: consensus, confidence, count: they could change nothing any "
+            "more; deadline: time was up; cancelled: the client left, or cancelled the run by its "
+            "id (ray_atts_candidates_cancelled_total, counted when the run has ended).",
             Query(rate("candidates_cancelled_total", "reason"), "{{reason}}"),
             unit=PER_SECOND,
             stacked=True,
@@ -220,7 +220,8 @@ def _errors() -> Section:
             "Of all routes; 429: routers or a key at their limits, 503: no candidate could be "
             "computed (ray_atts_http_requests_total). Serve's own: statuses from 500 on that its "
             "proxies answered with, as a router was lost or there was none "
-            "(ray_serve_num_http_error_requests_total less ours, atts:http_errors_of_serve:rate5m).",
+            "(ray_serve_num_http_error_requests_total less ours: "
+            "atts:http_errors_of_serve:rate5m).",
             Query(rate("http_requests_total", "status", of=APPLICATION), "{{status}}"),
             Query(f"sum (atts:http_errors_of_serve:rate5m{{{APPLICATION}}})", "Serve's own"),
             unit=PER_SECOND,

@@ -48,9 +48,9 @@ class Board:
     def set(self, metric: Metric, *labels: str, value: float) -> None:
         self._gauges[self._series(metric, labels)] = value
 
-    def known(self, metric: Metric) -> set[tuple[str, ...]]:
+    def known(self, metric: Metric) -> list[tuple[str, ...]]:
         """The labels that a gauge has been set for."""
-        return {labels for name, labels in self._gauges if name == metric.name}
+        return [labels for name, labels in self._gauges if name == metric.name]
 
     def total(self, metric: Metric, *labels: str, now: float) -> None:
         """Count what a total, which starts at 0, has grown by since it was last told here."""

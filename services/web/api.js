@@ -1,5 +1,7 @@
 // The server as the page sees it: requests with a key where one is needed, errors in words.
 
+import { session } from "./storage.js";
+
 const KEY = "atts.key";
 
 /** What went wrong, in the server's words where it has any. `status` 0: it cannot be reached. */
@@ -21,8 +23,8 @@ export function keysFrom(ask) {
 
 /** Show this key from now on; "": none. */
 export function setKey(key) {
-  if (key) sessionStorage.setItem(KEY, key);
-  else sessionStorage.removeItem(KEY);
+  if (key) session.set(KEY, key);
+  else session.remove(KEY);
 }
 
 let asking = null;
@@ -39,7 +41,7 @@ function keyFromUser(refused) {
 
 /** `interactive: false` is for requests in the background: they never open the dialog. */
 async function request(path, { interactive = true, ...options } = {}) {
-  const key = sessionStorage.getItem(KEY);
+  const key = session.get(KEY);
   let response;
   try {
     const headers = { ...options.headers, ...(key ? { authorization: `Bearer ${key}` } : {}) };
@@ -50,7 +52,7 @@ async function request(path, { interactive = true, ...options } = {}) {
   }
   if (response.status !== 401) return response;
   if (!interactive) throw await trouble(response);
-  if (key !== sessionStorage.getItem(KEY)) return request(path, options);
+  if (key !== session.get(KEY)) return request(path, options);
   const given = await keyFromUser(key !== null);
   // A key that was refused is of no use: it goes, whatever comes instead.
   setKey(given);

@@ -33,6 +33,16 @@ SHOTS = Path(__file__).resolve().parents[2] / "artifacts" / "page"
 QUESTION = "Start with 47. Add 38. Multiply by 3. Subtract 60. Add 77. What is the result?"
 
 
+LANDMARKS = [
+    ("banner", None),
+    ("main", None),
+    ("region", "Ask a question"),
+    ("region", "Runs"),
+    ("complementary", "Live state"),
+]
+"""What a screen reader offers to jump to."""
+
+
 class Listening(Protocol):
     def __call__(self, backend: LocalBackend) -> AbstractAsyncContextManager[str]: ...
 
@@ -155,6 +165,9 @@ async def test_a_question_is_asked_watched_opened_again_stepped_through_and_comp
             page = watched.page
             await watched.see(".health[data-state=up]")
             await watched.shot("welcome")
+            for role, name in LANDMARKS:
+                landmark = page.get_by_role(role, name=name)
+                await playwright.expect(landmark).to_have_count(1)
             await watched.ask(QUESTION, seed="1")
             await watched.see(".lane", 8)
             await playwright.expect(page.locator(".chip.target").first).to_be_visible()
@@ -477,3 +490,31 @@ async def test_a_wrong_key_from_the_button_goes_again_and_none_removes_it(
         await page.keyboard.press("Enter")
         await playwright.expect(page.locator("#health")).to_contain_text("reach")
         assert await page.evaluate(stored) is None, "an empty field removes the key"
+
+
+BLOCKED = """for (const name of ["localStorage", "sessionStorage"])
+  Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
+"""
+
+
+async def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(
+    listening: Listening,
+) -> None:
+    keys = {"keys": [{"name": "ann", "sha256": hashed("right")}]}
+    async with listening(backend(access=keys)) as url, opened(url) as watched:
+        watched.expected = ("status of 401",)
+        page = watched.page
+        await page.add_init_script(BLOCKED)
+        await page.reload()
+        await page.fill("#key-field", "right")
+        await page.keyboard.press("Enter")
+        await page.click("#theme")
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+        await watched.ask("1 + 1?")
+        await watched.finished()
+
+
+async def test_a_long_question_s_characters_are_counted_as_they_are(listening: Listening) -> None:
+    async with listening(backend()) as url, opened(url) as watched:
+        await watched.page.fill("#question", "?" * 120_000)
+        await playwright.expect(watched.page.locator("#counter")).to_have_text("120,000 characters")
