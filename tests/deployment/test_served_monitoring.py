@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 ASKED_OVER_HTTP = 'ray_atts_http_requests_total{route="/v1/chat/completions"}'
+REFUSED_AT_PROXIES = 'ray_serve_num_http_error_requests_total{error_code="400",application="atts"}'
 QUESTIONS = [problem.question for problem in held_out(12, seed=31)]
 STEP_SECONDS = 5
 PATIENCE = 90
@@ -159,6 +160,7 @@ def traffic(url: str, scraped: str) -> Watched:
         query = f"sum(ray_atts_request_success_total{{{which}}})"
         until(query, lambda query=query, number=number: round(told(query)) == number)  # type: ignore[misc]
     until("all HTTP requests", lambda: told(f"sum({ASKED_OVER_HTTP})") >= len(QUESTIONS) + 2)
+    until("Serve's own count", lambda: told(f"sum({REFUSED_AT_PROXIES})") >= 1)
     # Of the same hand-over, but engines have their own.
     seen = sum(tokens(replies, role, "prompt") for role in ("draft", "target"))
     until("the engines' tokens", lambda: told("sum(ray_atts_prompt_tokens_total)") >= seen)
@@ -223,6 +225,13 @@ def test_http_requests_equal_the_client_s_count(watched: Watched) -> None:
     # The stream that was left had begun; the question that no context holds is refused.
     expected = {"200": len(QUESTIONS) + 1, "400": 1}
     assert {status: number for status, number in counted.items() if number} == expected
+
+
+def test_serve_s_proxies_count_errors_under_the_name_and_labels_that_the_rules_use(
+    watched: Watched,
+) -> None:
+    assert round(watched.value(f"sum({REFUSED_AT_PROXIES})")) == 1
+    assert watched.value("sum(atts:http_errors_of_serve:rate5m)") == 0
 
 
 def test_segments_equal_those_of_the_runs_events(watched: Watched) -> None:
