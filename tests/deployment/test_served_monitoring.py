@@ -292,7 +292,7 @@ UNMOVED = {
     "drift_alarms_total": "nothing has drifted for long enough",
     "http_errors_of_serve": "no router is lost",
     "requests_slow": "no answer takes 50 s",
-    "num_requests_waiting": "two questions at once find room in the batches",
+    "num_requests_waiting": "four questions at once find room in the batches",
     "upload_backlog_scores": "the store takes all of it between two looks",
 }
 """Parts of the queries of what this traffic need not move, and why: there, but it may be 0."""
