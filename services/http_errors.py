@@ -31,7 +31,7 @@ from services.wire import error_body
 
 
 class Relayed(AttsError):
-    """A run that failed at another router, with the status and the body it failed with there."""
+    """A run that ended without an answer, with the status and the body that its clients get."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(body["error"]["message"])

@@ -18,7 +18,7 @@ from typing import Any
 
 from services.recorder import prepare
 from services.settings import LogSettings
-from services.watching import CURRENT
+from services.watching import CURRENT, LONGEST_ID
 
 OURS = "services"
 """The logger above all of ours."""
@@ -66,7 +66,7 @@ class Queued(logging.Handler):
         try:
             self._lines.put_nowait(self.format(record))
         except queue.Full:
-            self.dropped += 1
+            self.dropped += 1  # the thread says so, once the disk keeps up again
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
             self._thread.start()
@@ -84,9 +84,25 @@ class Queued(logging.Handler):
         super().close()
 
     def _write(self) -> None:
+        told = self.dropped
         while (line := self._lines.get()) is not DONE:
-            # What fails in there is said on standard error, by `logging` itself.
-            self._file.handle(logging.makeLogRecord({"msg": line}))
+            self._put(line)
+            if self.dropped > told and self._lines.qsize() < WAITING // 2:
+                told = self._tell(told)
+        if self.dropped > told:
+            self._tell(told)
+
+    def _tell(self, told: int) -> int:
+        """Say how many lines are missing since `told` of them; how many that makes."""
+        dropped = self.dropped
+        what = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
+        words = f"{dropped - told} lines are missing here: the disk was too slow for them"
+        self._put(self.format(logging.makeLogRecord(what | {"msg": words})))
+        return dropped
+
+    def _put(self, line: str) -> None:
+        # What fails in there is said on standard error, by `logging` itself.
+        self._file.handle(logging.makeLogRecord({"msg": line}))
 
 
 def write_logs(settings: LogSettings, deployment: str, replica: str) -> Path:
@@ -125,7 +141,7 @@ def current_request_id() -> str:
     # Serve carries it from the proxy through every handle call; there is no public way to ask.
     from ray.serve.context import _get_serve_request_context
 
-    return str(_get_serve_request_context().request_id)
+    return str(_get_serve_request_context().request_id)[:LONGEST_ID]
 
 
 def _beside_serve_s() -> Path:

@@ -114,8 +114,13 @@ class ModelServer:
         return {"replica": self._replica, **self._engine.status()}
 
     def _look(self) -> None:
-        engine = self._engine
-        look_at_engine(self._board, self._role, engine.capabilities.model, engine.status())
+        look_at_engine(self._board, self._role, self._engine)
+
+    def __del__(self) -> None:
+        """Serve's own call when the replica ends, also where `__init__` did not: spans leave."""
+        spans: CallSpans | None = getattr(self, "_spans", None)
+        if spans is not None:
+            spans.close()
 
     def check_health(self) -> None:
         self._engine.check()

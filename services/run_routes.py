@@ -37,8 +37,13 @@ class RunState(BaseModel):
     )
     next: int = Field(description="send it as `after` for what happens later")
     more: bool = Field(description="whether there are more events already")
-    reply: dict[str, Any] | None = Field(description="the response body, once it is finished")
-    error: dict[str, Any] | None = Field(description="why it failed or was cancelled")
+    reply: dict[str, Any] | None = Field(
+        description="the response body, once it is finished; null where no history is kept"
+    )
+    error: dict[str, Any] | None = Field(
+        description="why it failed or was cancelled; code run_cancelled: by its id, client_left: "
+        "nobody waited for it any more, server_stopped: with its router"
+    )
 
 
 class RunsBackend(Protocol):

@@ -186,6 +186,10 @@ class TracingSettings(Strict):
         le=1,
         description="share of requests that are traced, where a `traceparent` does not decide",
     )
+    max_bytes: int = Field(
+        100_000_000, ge=10_000, description="size at which a replica begins a new file in `folder`"
+    )
+    files: int = Field(5, ge=1, le=1000, description="files of a replica kept at most in `folder`")
 
     @property
     def enabled(self) -> bool:

@@ -20,6 +20,7 @@ from deployment.grafana.panels import (
 )
 
 OF = variables.ENGINES
+OF_SERVERS = "Empty for engine http: such a server shows its steps in its own /metrics."
 SERVE = f'{variables.APPLICATION},deployment=~"Router|Draft|Target|CalibrationStore"'
 
 
@@ -119,7 +120,7 @@ def _steps() -> Section:
         lines(
             "Step time",
             "Mean seconds of a step (ray_atts_engine_step_seconds_total / "
-            "ray_atts_engine_steps_total).",
+            f"ray_atts_engine_steps_total). {OF_SERVERS}",
             _a_step("engine_step_seconds_total"),
             unit=SECONDS,
             width=8,
@@ -127,7 +128,7 @@ def _steps() -> Section:
         lines(
             "Batch size",
             "Mean sequences in a step (ray_atts_engine_batched_sequences_total / "
-            "ray_atts_engine_steps_total).",
+            f"ray_atts_engine_steps_total). {OF_SERVERS}",
             _a_step("engine_batched_sequences_total"),
             unit=NUMBER,
             width=8,
@@ -135,7 +136,7 @@ def _steps() -> Section:
         lines(
             "Busy",
             "Share of the time in which an engine computed a step, mean over replicas "
-            "(ray_atts_engine_step_seconds_total / ray_atts_engine_up).",
+            f"(ray_atts_engine_step_seconds_total / ray_atts_engine_up). {OF_SERVERS}",
             Query(
                 ratio(
                     rate("engine_step_seconds_total", "role", of=OF),

@@ -19,10 +19,10 @@ from deployment.grafana.latencies import first_text, percentiles
 from deployment.grafana.panels import SECONDS, SHARE, Query, bars, heat, lines, value
 
 RUNS = variables.RUNS
-CHAT = f'{variables.APPLICATION},route="/v1/chat/completions"'
+QUESTIONS = f'{variables.APPLICATION},route=~"/v1/(chat/)?completions"'
 CHOSEN = f'{RUNS},latency=~"$latency"'
 SPENT = "request_stage_by_latency_seconds_total"
-ANSWERED = f'{RUNS},finished_reason!~"failed|refused|cancelled"'
+ANSWERED = "request_answers_by_latency_total"
 WHOLE = "e2e_request_latency_seconds"
 STAGES = (
     "The stages follow the candidate whose end decided the answer, so they add up to the "
@@ -57,10 +57,10 @@ def _how_long() -> Section:
         ),
         value(
             "Mean",
-            "Exact: the stages' seconds over the answers (ray_atts_request_stage_by_latency_seconds"
-            "_total / ray_atts_request_success_total).",
+            "Exact, of the runs chosen by 'Latency of the run': the stages' seconds over the "
+            f"answers (ray_atts_{SPENT} / ray_atts_{ANSWERED}).",
             Query(
-                ratio(increase(SPENT), increase("request_success_total", of=ANSWERED)),
+                ratio(increase(SPENT, of=CHOSEN), increase(ANSWERED, of=CHOSEN)),
                 over_range=True,
             ),
             SECONDS,
@@ -119,11 +119,11 @@ def _where_it_goes() -> Section:
         ),
         lines(
             "Seconds of a mean run, by stage",
-            "The runs chosen by 'Latency of the run': seconds by stage for each second of all, "
-            f"times the mean latency (ray_atts_{SPENT}). {STAGES}.",
+            "Of the runs chosen by 'Latency of the run', the seconds by stage over their number "
+            f"(ray_atts_{SPENT} / ray_atts_{ANSWERED}). {STAGES}.",
             Query(
                 f"{rate(SPENT, 'stage', of=CHOSEN)} / on () group_left () "
-                f"({rate('request_success_total', of=ANSWERED)} > 1e-9)",
+                f"({rate(ANSWERED, of=CHOSEN)} > 1e-9)",
                 "{{stage}}",
             ),
             unit=SECONDS,
@@ -144,8 +144,8 @@ def _where_it_goes() -> Section:
         *(
             lines(
                 f"Each stage's own {q:.0%}",
-                f"{q:.0%} of the runs spent no longer in the stage; these do not add up "
-                "(ray_atts_request_stage_seconds).",
+                f"{q:.0%} of all runs, whatever 'Latency of the run' says, spent no longer in the "
+                "stage; these do not add up (ray_atts_request_stage_seconds).",
                 Query(quantile(q, "request_stage_seconds", "stage"), "{{stage}}"),
                 unit=SECONDS,
             )
@@ -176,15 +176,15 @@ def _until_something_is_seen() -> Section:
             "ray_atts_http_request_seconds_total / ray_atts_http_requests_total).",
             Query(
                 ratio(
-                    rate("time_to_first_byte_sum_seconds_total", of=CHAT),
-                    rate("first_bytes_total", of=CHAT),
+                    rate("time_to_first_byte_sum_seconds_total", of=QUESTIONS),
+                    rate("first_bytes_total", of=QUESTIONS),
                 ),
                 "first byte",
             ),
             Query(
                 ratio(
-                    rate("http_request_seconds_total", of=CHAT),
-                    rate("http_requests_total", of=CHAT),
+                    rate("http_request_seconds_total", of=QUESTIONS),
+                    rate("http_requests_total", of=QUESTIONS),
                 ),
                 "last byte",
             ),

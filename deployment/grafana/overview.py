@@ -141,6 +141,17 @@ def _traffic() -> Section:
             Query(rate("candidates_total", "ending"), "{{ending}}"),
             unit=PER_SECOND,
             stacked=True,
+            width=8,
+        ),
+        lines(
+            "Candidates cancelled, by why",
+            "Why their run ended: consensus, confidence, count: they could change nothing any "
+            "more; deadline: time was up; cancelled: the client left, or cancelled the run by its "
+            "id (ray_atts_candidates_cancelled_total, counted when the run has ended).",
+            Query(rate("candidates_cancelled_total", "reason"), "{{reason}}"),
+            unit=PER_SECOND,
+            stacked=True,
+            width=8,
         ),
         lines(
             "Under way",
@@ -149,6 +160,7 @@ def _traffic() -> Section:
             Query(now("num_requests_running"), "runs"),
             Query(now("num_candidates_running"), "candidates"),
             unit=NUMBER,
+            width=8,
         ),
     )
 
@@ -206,8 +218,12 @@ def _errors() -> Section:
         lines(
             "HTTP responses by status",
             "Of all routes; 429: routers or a key at their limits, 503: no candidate could be "
-            "computed (ray_atts_http_requests_total).",
+            "computed (ray_atts_http_requests_total). Serve's own: statuses from 500 on that its "
+            "proxies answered with, as a router was lost or there was none "
+            "(ray_serve_num_http_error_requests_total less ours: "
+            "atts:http_errors_of_serve:rate5m).",
             Query(rate("http_requests_total", "status", of=APPLICATION), "{{status}}"),
+            Query(f"sum (atts:http_errors_of_serve:rate5m{{{APPLICATION}}})", "Serve's own"),
             unit=PER_SECOND,
             stacked=True,
         ),

@@ -141,6 +141,9 @@ class VllmEngine(TextEngine):
             "running": min(self._reported.running, len(self._under_way)),
             "waiting": min(self._reported.waiting, len(self._under_way)),
             "preempted": self._reported.preempted,
+            "steps": self._reported.steps,
+            "step_seconds": self._reported.step_seconds,
+            "batched_sequences": self._reported.batched,
             "kv_used": round(self._reported.kv_usage * tokens),
             "kv_tokens": tokens,
             "scoring": self._scoring.name,
@@ -239,7 +242,8 @@ class VllmEngine(TextEngine):
         name = f"{chain}/{self._totals['asked']}"
         task = asyncio.create_task(self._last(name, ids, params, priority), name=name)
         self._under_way[task] = chain
-        task.add_done_callback(self._under_way.pop)
+        self._reported.begins()
+        task.add_done_callback(self._over)
         try:
             # Not cancelled with us: aborted, it tells what it has written until then.
             last = await asyncio.shield(task)
@@ -253,6 +257,11 @@ class VllmEngine(TextEngine):
         except (VLLMError, ValueError) as error:
             raise self._inputs.error(chain, _line(error)) from error
         return self._finished(chain, last)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        del self._under_way[task]
+        if not self._under_way:
+            self._reported.rests()
 
     async def _last(self, name: str, ids: Ids, params: Any, priority: int) -> Any:
         last = None

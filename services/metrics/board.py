@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from services.metrics.backend import Backend
@@ -48,6 +48,10 @@ class Board:
     def set(self, metric: Metric, *labels: str, value: float) -> None:
         self._gauges[self._series(metric, labels)] = value
 
+    def known(self, metric: Metric) -> list[tuple[str, ...]]:
+        """The labels that a gauge has been set for."""
+        return [labels for name, labels in self._gauges if name == metric.name]
+
     def total(self, metric: Metric, *labels: str, now: float) -> None:
         """Count what a total, which starts at 0, has grown by since it was last told here."""
         series = self._series(metric, labels)
@@ -77,16 +81,16 @@ class Board:
             backend.set(metrics[name], labels, value)
 
     def attempt(self, look: Callable[[], None]) -> None:
-        """Look at what is now, then hand on; a backend that fails costs nothing but the view."""
-        try:
-            look()
-            self.hand_on()
-        except Exception as error:  # whatever a backend may raise, requests go on
-            if not self.failing:
-                log.warning("metrics are not handed on: %s: %s", type(error).__name__, error)
-            self.failing = True
-        else:
-            self.failing = False
+        """Look at what is now, then hand on; what fails of it costs nothing but the view."""
+        failures = [
+            f"metrics are not {what}: {type(error).__name__}: {error}"
+            for what, act in (("looked at", look), ("handed on", self.hand_on))
+            if (error := _failure(act)) is not None
+        ]
+        if not self.failing:
+            for failure in failures:
+                log.warning("%s", failure)
+        self.failing = bool(failures)
 
     @asynccontextmanager
     async def running(
@@ -106,6 +110,10 @@ class Board:
             self.attempt(look)
             await asyncio.sleep(every)
 
-    def waiting(self) -> Mapping[Series, float]:
-        """The sums that have not been handed on."""
-        return self._sums
+
+def _failure(act: Callable[[], None]) -> Exception | None:
+    try:
+        act()
+    except Exception as error:  # whatever a backend or a look may raise, requests go on
+        return error
+    return None

@@ -26,7 +26,7 @@ def _powers(first: float, last: float) -> tuple[float, ...]:
 
 SECONDS = _powers(0.001, 2000)
 STAGE_SECONDS = _powers(0.001, 1000)
-TENTHS = tuple(i / 20 for i in range(1, 21))
+TWENTIETHS = tuple(i / 20 for i in range(1, 21))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,21 @@ STAGE_TOTAL = _counter(
     "stage",
     "latency",
 )
+ANSWERED = _counter(
+    "request_answers_by_latency", "runs with an answer, by how long they took", *LABELS, "latency"
+)
 # --------------------------------------------------------------------------------------- method
 TOKENS = _counter("tokens", "tokens by model of the pair and kind", *LABELS, "role", "kind")
 WASTED = _counter(
     "wasted_tokens", "generated tokens that stand in no vote", *LABELS, "role", "reason"
 )
 CANDIDATES = _counter("candidates", "candidates that ended, by why", *LABELS, "ending")
+CANCELLED = _counter(
+    "candidates_cancelled",
+    "of these, the cancelled, by why their run ended (cancelled: its client left, or by its id)",
+    *LABELS,
+    "reason",
+)
 SEGMENTS = _counter("segments", "segments written", *LABELS, "role")
 TAKEOVERS = _counter("takeovers", "segments the target continued or replaced", *LABELS)
 DECISIONS = _counter("decisions", "segments judged", *LABELS, "turn")
@@ -115,7 +124,7 @@ REJECTED = _counter("rejected", "segments judged to be the target's", *LABELS, "
 NOMINAL = _counter(
     "nominal_takeovers", "takeovers promised: the sum of the nominal rates", *LABELS, "turn"
 )
-P_VALUES = _histogram("p_value", "smoothed p-values of decisions", TENTHS, *LABELS)
+P_VALUES = _histogram("p_value", "smoothed p-values of decisions", TWENTIETHS, *LABELS)
 PICKS = _counter("barrier_picks", "segments that a barrier would have picked", *LABELS)
 HITS = _counter("barrier_hits", "of these, the ones taken over", *LABELS)
 BUSY = _counter("engine_busy_seconds", "engine time, summed over calls", *LABELS, "role", "kind")
@@ -136,7 +145,9 @@ ALARMS = _counter("drift_alarms", "drift alarms raised", "kind")
 DROPPED = _counter("metric_observations_lost", "observations beyond what is held for the backend")
 # -------------------------------------------------------------------------------------- engines
 ENGINE = ("role", "engine_model")
-ENGINE_UP = _gauge("engine_up", "1: the replica's engine works", *ENGINE)
+ENGINE_UP = _gauge(
+    "engine_up", "1: the replica's engine works; 0: it has died, or its server is away", *ENGINE
+)
 ENGINE_RUNNING = _gauge("engine_num_requests_running", "calls in the batch", *ENGINE)
 ENGINE_WAITING = _gauge("engine_num_requests_waiting", "calls that wait for room", *ENGINE)
 KV_USED = _gauge("kv_cache_usage_perc", "share of the KV cache held by running calls", *ENGINE)

@@ -16,7 +16,7 @@ from services.metrics.runs import RunMetrics
 from services.metrics.split import STAGES
 from services.watching import Exchange, SeenRun
 
-CHAT = "/v1/chat/completions"
+ASKED = "/v1/chat/completions", "/v1/completions"
 
 
 class ServiceMetrics:
@@ -57,16 +57,20 @@ class ServiceMetrics:
     def _announce(self, usual: Method) -> None:
         """What a first question moves is there before it: a rate needs two samples."""
         board, of = self.board, (self._model, usual.policy)
-        for status in ("200", "429", "503"):
-            board.count(c.HTTP_REQUESTS, CHAT, status, by=0)
-        for metric in (c.HTTP_SECONDS, c.FIRST_BYTE_TOTAL, c.FIRST_BYTES):
-            board.count(metric, CHAT, by=0)
+        for route in ASKED:
+            for status in ("200", "429", "503"):
+                board.count(c.HTTP_REQUESTS, route, status, by=0)
+            for metric in (c.HTTP_SECONDS, c.FIRST_BYTE_TOTAL, c.FIRST_BYTES):
+                board.count(metric, route, by=0)
         for policy in get_args(PolicyName):
             for reason in (*get_args(Stopped), "failed", "cancelled", "refused"):
                 board.count(c.REQUESTS, self._model, policy, reason, by=0)
-        for stage in STAGES:
-            for latency in c.LATENCY_CLASSES:
+        for latency in c.LATENCY_CLASSES:
+            board.count(c.ANSWERED, *of, latency, by=0)
+            for stage in STAGES:
                 board.count(c.STAGE_TOTAL, *of, stage, latency, by=0)
+        for reason in (*get_args(Stopped), "failed", "cancelled"):
+            board.count(c.CANCELLED, *of, reason, by=0)
         for turn in range(min(usual.turns, c.MANY_TURNS)):
             for metric in (c.DECISIONS, c.REJECTED, c.NOMINAL):
                 board.count(metric, *of, c.turn_label(turn), by=0)

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Any, Protocol
 
+from atts_core.errors import EngineUnavailable
+from services.engines.loading import ServedEngine
 from services.metrics import catalogue as c
 from services.metrics.backend import RayBackend
 from services.metrics.board import Board
@@ -32,9 +34,11 @@ def look_at_router(board: Board, backend: Backend, metrics: ServiceMetrics) -> N
     board.set(c.RUNNING, value=len(service.running))
     board.set(c.ROOM, value=service.limits.max_running)
     board.set(c.CANDIDATES_RUNNING, value=sum(run.open for run in metrics.open))
-    for bank in state["banks"]:
-        # A bank's name begins with the pair's.
-        board.set(c.BANK, bank["bank"].rpartition(">")[2], value=bank["size"])
+    # A bank's name begins with the pair's.
+    sizes = {bank["bank"].rpartition(">")[2]: bank["size"] for bank in state["banks"]}
+    gone = {bank for (bank,) in board.known(c.BANK)} - sizes.keys()
+    for bank, size in (sizes | dict.fromkeys(gone, 0)).items():
+        board.set(c.BANK, bank, value=size)
     board.set(c.BACKLOG, value=state["pending"])
     board.total(c.LOST, now=state["dropped"])
     board.set(c.MARTINGALE, value=state["drift"]["martingale"])
@@ -62,10 +66,11 @@ async def measured(router: Backend) -> AsyncIterator[None]:
         yield
 
 
-def look_at_engine(board: Board, role: str, model: str, status: dict[str, Any]) -> None:
-    """An engine's `status()`; engines that do not know a figure leave it out."""
-    of = role, model
-    board.set(c.ENGINE_UP, *of, value=1)
+def look_at_engine(board: Board, role: str, engine: ServedEngine) -> None:
+    """An engine's state and `status()`; engines that do not know a figure leave it out."""
+    of = role, engine.capabilities.model
+    board.set(c.ENGINE_UP, *of, value=float(_works(engine)))
+    status = engine.status()
     board.set(c.ENGINE_RUNNING, *of, value=status["running"])
     board.set(c.ENGINE_WAITING, *of, value=status["waiting"])
     if "kv_used" in status:
@@ -81,3 +86,12 @@ def look_at_engine(board: Board, role: str, model: str, status: dict[str, Any]) 
     ):
         if name in status:
             board.total(metric, *of, now=status[name])
+
+
+def _works(engine: ServedEngine) -> bool:
+    """Whether calls can succeed: it lives, and the server behind it, if any, was reached last."""
+    try:
+        engine.check()
+    except EngineUnavailable:
+        return False
+    return bool(engine.status().get("reached", True))

@@ -21,6 +21,7 @@ class RunMetrics:
     run: SeenRun
     open: int = 0
     """Candidates under way."""
+    _cancelled: int = 0
     _seen_text: bool = False
     _nlls: dict[tuple[int, int], float] = field(default_factory=dict)
     _judged: dict[int, list[tuple[float, bool]]] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class RunMetrics:
             case events.CandidateFinished():
                 self.open -= 1
                 board.count(c.CANDIDATES, *of, event.ending)
+                self._cancelled += event.ending == "cancelled"
             case events.DriftAlarm():
                 board.count(c.ALARMS, event.kind)
             case _:
@@ -75,6 +77,9 @@ class RunMetrics:
         """The run has ended; only one with an answer has a latency."""
         board, of, usage = self.board, self._of, self.run.usage
         board.count(c.REQUESTS, *of, self.run.reason)
+        if self._cancelled:
+            # Only now is it known why: candidates are cancelled before their run has ended.
+            board.count(c.CANCELLED, *of, self.run.reason, by=self._cancelled)
         for role, model in (("draft", usage.draft), ("target", usage.target)):
             for why, tokens in model.wasted.items():
                 if tokens:
@@ -84,6 +89,7 @@ class RunMetrics:
         seconds = self.run.seconds
         board.observe(c.LATENCY, *of, value=seconds)
         label = c.latency_label(seconds)
+        board.count(c.ANSWERED, *of, label)
         for stage, spent in self.run.stages.items():
             board.observe(c.STAGE, *of, stage, value=spent)
             board.count(c.STAGE_TOTAL, *of, stage, label, by=spent)

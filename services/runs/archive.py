@@ -37,6 +37,8 @@ class Identity:
 class Ending:
     """How a run ended: with its `reply`, or with an error's status and body, as its client got it.
 
+    The error's code tells the ways to be cancelled apart: `run_cancelled` by its id, `client_left`
+    as nobody waited for it any more, `server_stopped` with its router.
     `released`: the same idempotency key begins a new run.
     """
 

@@ -51,7 +51,8 @@ def _finished(page: Page, events: list[Event]) -> Finished:
     run_id, ending = page.identity.id, page.ending
     assert ending is not None, "the run has ended"
     if ending.error is not None:
-        raise cancelled(run_id) if ending.status == "cancelled" else Relayed(*ending.error)
+        by_id = ending.error[1]["error"]["code"] == "run_cancelled"
+        raise cancelled(run_id) if by_id else Relayed(*ending.error)
     answers = [event for event in events if isinstance(event, AnswerReady)]
     if ending.reply is None or not answers:
         raise RunFailed(f"the run {run_id} ended without an answer, as its clients had left")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from atts_core.errors import AttsError, RunCancelled
 from atts_core.events import Event
-from services.http_errors import described
+from services.http_errors import Relayed, described
 from services.runs.archive import Ending, Identity
 from services.service import Outcome
 from services.wire import error_body
@@ -66,6 +66,7 @@ class LiveRun:
         self._followers: list[Emit] = []
         self._task: asyncio.Task[Outcome] | None = None
         self._cancelled = False
+        self._stopped = False
 
     @property
     def followed(self) -> bool:
@@ -100,10 +101,15 @@ class LiveRun:
         self.abandoned = True
         self._stop()
 
+    def shut_down(self) -> None:
+        """End the run because its router ends; whoever waits for it is told so."""
+        self._stopped = True
+        self.abandon()
+
     def withdraw(self) -> None:
         """End the run before it has begun; nobody has joined it."""
         self.abandoned = True
-        self._end(Ending("cancelled", time.time(), released=True))
+        self._end(self._ended_by(client_left(self.identity.id)))
 
     async def over(self) -> None:
         """Returns when nothing of the run runs any more."""
@@ -119,12 +125,17 @@ class LiveRun:
         try:
             finished = await self._source(self._happened)
         except asyncio.CancelledError:
-            if not self._cancelled:
-                self._end(Ending("cancelled", time.time(), released=True))
-                raise
-            error = cancelled(self.identity.id)
-            self._end(Ending("cancelled", time.time(), error=described(error)[:2]))
-            raise error from None
+            run_id = self.identity.id
+            if self._cancelled:
+                error: AttsError = cancelled(run_id)
+                self._end(Ending("cancelled", time.time(), error=described(error)[:2]))
+                raise error from None
+            if self._stopped:
+                error = server_stopped(run_id)
+                self._end(self._ended_by(error))
+                raise error from None
+            self._end(self._ended_by(client_left(run_id)))
+            raise
         except BaseException as error:
             self._end(Ending("failed", time.time(), error=_shown(error), released=True))
             raise
@@ -139,6 +150,10 @@ class LiveRun:
         for emit in self._followers:
             emit(event)
 
+    def _ended_by(self, error: Relayed) -> Ending:
+        """Nobody decided against the run: the same request may begin it anew."""
+        return Ending("cancelled", time.time(), error=(error.status, error.body), released=True)
+
     def _end(self, ending: Ending) -> None:
         self.ending = ending
         self._ended(self)
@@ -146,6 +161,16 @@ class LiveRun:
 
 def cancelled(run_id: str) -> RunCancelled:
     return RunCancelled(f"the run {run_id} was cancelled by its id")
+
+
+def client_left(run_id: str) -> Relayed:
+    said = f"the run {run_id} ended without an answer: nobody waited for it any more"
+    return Relayed(503, error_body(said, "server_error", code="client_left"))
+
+
+def server_stopped(run_id: str) -> Relayed:
+    said = f"the run {run_id} ended without an answer: its router was stopped"
+    return Relayed(503, error_body(said, "server_error", code="server_stopped"))
 
 
 def _shown(error: BaseException) -> tuple[int, dict[str, Any]]:

@@ -101,7 +101,7 @@ class Runs:
         everything = {*self._here.values(), *self._keys.runs()}
         going_on = [run for run in everything if run.ending is None]
         for run in going_on:
-            run.abandon()
+            run.shut_down()
         await asyncio.gather(*(run.over() for run in going_on))
 
     # ------------------------------------------------------------------------------- asking

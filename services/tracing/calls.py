@@ -26,6 +26,10 @@ class CallSpans:
         self._capabilities = capabilities
         self._role = role
 
+    def close(self) -> None:
+        """Hand on what waits; returns after a few seconds at the latest."""
+        self._spans.close()
+
     @contextmanager
     def call(self, request: Generate | Rate, parent: str) -> Iterator[Done]:
         """A span around a call; it is told the result."""

@@ -6,15 +6,16 @@ slow, they are dropped there; a request never waits.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
+from logging.handlers import RotatingFileHandler
 from typing import TypeAlias
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -146,7 +147,7 @@ def opened(settings: TracingSettings, deployment: str, replica: str) -> Spans:
     if settings.endpoint is not None:
         exporters.append(otlp(settings.endpoint))
     if settings.folder is not None:
-        exporters.append(file(settings.folder, f"spans_{deployment}_{replica}.jsonl"))
+        exporters.append(File(settings, f"spans_{deployment}_{replica}.jsonl"))
     return Spans(
         exporters,
         share=settings.share,
@@ -175,11 +176,27 @@ def otlp(endpoint: str) -> SpanExporter:
     return OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=TIMEOUT_SECONDS)
 
 
-def file(folder: Path, name: str) -> SpanExporter:
-    """Writes spans into a file, one JSON object a line."""
-    prepare(folder)
-    return ConsoleSpanExporter(out=(folder / name).open("a"), formatter=_line)
+class File(SpanExporter):
+    """Writes spans into a file of the settings' folder, one JSON object a line.
 
+    A file that has become too large is renamed (`NAME.1`, `NAME.2`, …); the oldest goes.
+    """
 
-def _line(span: ReadableSpan) -> str:
-    return f"{span.to_json(indent=None)}\n"
+    def __init__(self, settings: TracingSettings, name: str) -> None:
+        assert settings.folder is not None, "there is where to write"
+        prepare(settings.folder)
+        self._file = RotatingFileHandler(
+            settings.folder / name,
+            maxBytes=settings.max_bytes,
+            backupCount=settings.files - 1,
+            delay=True,
+        )
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        for span in spans:
+            # What fails in there is said on standard error, by `logging` itself.
+            self._file.handle(logging.makeLogRecord({"msg": span.to_json(indent=None)}))
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._file.close()

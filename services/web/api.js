@@ -1,5 +1,7 @@
 // The server as the page sees it: requests with a key where one is needed, errors in words.
 
+import { session } from "./storage.js";
+
 const KEY = "atts.key";
 
 /** What went wrong, in the server's words where it has any. `status` 0: it cannot be reached. */
@@ -14,16 +16,15 @@ export class Trouble extends Error {
 
 let askForKey = async () => null;
 
-/** `ask(message)` comes to a key, or to null where none is given. */
+/** `ask(message)` comes to a key, to "" for none, or to null where the user cancelled. */
 export function keysFrom(ask) {
   askForKey = ask;
 }
 
-export const hasKey = () => sessionStorage.getItem(KEY) !== null;
-
+/** Show this key from now on; "": none. */
 export function setKey(key) {
-  if (key) sessionStorage.setItem(KEY, key);
-  else sessionStorage.removeItem(KEY);
+  if (key) session.set(KEY, key);
+  else session.remove(KEY);
 }
 
 let asking = null;
@@ -40,7 +41,7 @@ function keyFromUser(refused) {
 
 /** `interactive: false` is for requests in the background: they never open the dialog. */
 async function request(path, { interactive = true, ...options } = {}) {
-  const key = sessionStorage.getItem(KEY);
+  const key = session.get(KEY);
   let response;
   try {
     const headers = { ...options.headers, ...(key ? { authorization: `Bearer ${key}` } : {}) };
@@ -51,10 +52,11 @@ async function request(path, { interactive = true, ...options } = {}) {
   }
   if (response.status !== 401) return response;
   if (!interactive) throw await trouble(response);
-  if (key !== sessionStorage.getItem(KEY)) return request(path, options);
+  if (key !== session.get(KEY)) return request(path, options);
   const given = await keyFromUser(key !== null);
-  if (!given) throw await trouble(response);
+  // A key that was refused is of no use: it goes, whatever comes instead.
   setKey(given);
+  if (!given) throw await trouble(response);
   return request(path, options);
 }
 
@@ -74,7 +76,15 @@ async function trouble(response) {
 async function json(path, options) {
   const response = await request(path, options);
   if (!response.ok) throw await trouble(response);
-  return response.json();
+  return whole(response);
+}
+
+async function whole(response) {
+  try {
+    return await response.json();
+  } catch {
+    throw new Trouble("The connection was lost in the middle of an answer.");
+  }
 }
 
 export const models = async () => (await json("v1/models")).data.map((model) => model.id);
@@ -88,7 +98,7 @@ export const cancel = (id) =>
 export async function ready() {
   const response = await request("ready", { interactive: false });
   if (!response.ok && response.status !== 503) throw await trouble(response);
-  return response.json();
+  return whole(response);
 }
 
 /** Ask: first `{id}`, then each chunk of the stream. Ends after [DONE]; else throws Trouble. */

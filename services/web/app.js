@@ -80,12 +80,7 @@ async function open(ids) {
   const { signal } = ending;
   const question = recall(ids[0]);
   const opened = ids.map((id) => [put("run", question), id]);
-  await Promise.all(
-    opened.map(([run, id]) =>
-      reopen(run, id, signal).catch((error) => {
-        if (error.name !== "AbortError") throw error;
-      })),
-  );
+  await Promise.all(opened.map(([run, id]) => reopen(run, id, signal)));
   if (!signal.aborted) document.body.classList.remove("busy");
 }
 
@@ -137,6 +132,13 @@ async function begin() {
   document.addEventListener("visibilitychange", watch);
   setInterval(watch, WATCH_MS);
   showRecent();
+  await offer();
+  watch();
+  route();
+}
+
+/** Offer the policies that the server names; where it does not answer, what it always has. */
+async function offer() {
   try {
     compose.offer(await api.models());
   } catch (error) {
@@ -144,15 +146,13 @@ async function begin() {
     compose.offer(["atts"]);
     showHealth(byId("health"), null, error.message);
   }
-  watch();
-  route();
 }
 
 byId("key").addEventListener("click", async () => {
-  const key = await askForKey("The key that this tab shows to the server.");
+  const key = await askForKey("The key that this tab shows to the server; none: leave it empty.");
   if (key === null) return;
   api.setKey(key);
-  compose.offer(await api.models());
+  await offer();
   watch();
 });
 

@@ -1,7 +1,6 @@
 // The form: what is asked, of which policies, with what knobs.
 
 const byId = (id) => document.getElementById(id);
-const MAX_SHOWN = 100_000;
 
 export class Compose {
   form = byId("ask");
@@ -53,6 +52,6 @@ export class Compose {
 
   #count() {
     const { length } = this.question.value;
-    this.#counter.textContent = length < 500 ? "" : `${Math.min(length, MAX_SHOWN).toLocaleString("en")} characters`;
+    this.#counter.textContent = length < 500 ? "" : `${length.toLocaleString("en")} characters`;
   }
 }

@@ -5,10 +5,23 @@ import * as api from "./api.js";
 const POLL_MS = 300;
 const TRIES = 8;
 
+const WHY = {
+  client_left:
+    "The run was ended before it had an answer: nobody waited for it any more. The page that asked " +
+    "was closed, or its connection was lost. Ask again.",
+  server_stopped: "The server was stopped or restarted in the middle of the run. Ask again.",
+};
+
+/** Comes after `ms`, or as soon as the signal says that nobody waits any more. */
 const pause = (ms, signal) =>
-  new Promise((go, stop) => {
-    signal.addEventListener("abort", () => stop(signal.reason), { once: true });
-    setTimeout(go, ms);
+  new Promise((go) => {
+    const timer = setTimeout(done, ms);
+    function done() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      go();
+    }
+    signal.addEventListener("abort", done);
   });
 
 /** Ask, and show what happens until the answer; a stream that is lost goes on at the run's address. */
@@ -26,7 +39,7 @@ export async function ask(run, body, signal) {
     } else if (error.status === 0 && run.id !== null) {
       run.warn(`${error.message} Looking for the run …`);
       await reopen(run, run.id, signal, run.events.length);
-    } else run.fail(error.message, statusOf(error, run));
+    } else run.fail(WHY[error.code] ?? error.message, statusOf(error, run));
   }
 }
 
@@ -38,7 +51,7 @@ function begun(run, id, signal) {
 }
 
 function statusOf(error, run) {
-  if (error.code === "run_cancelled") return "cancelled";
+  if (error.code === "run_cancelled" || error.code in WHY) return "cancelled";
   return run.id === null ? "refused" : "failed";
 }
 
@@ -67,9 +80,15 @@ export async function reopen(run, id, signal, after = 0) {
     after = page.next;
     if (page.more) continue;
     if (page.status === "running") await pause(POLL_MS, signal);
-    else if (page.status === "finished") return run.finish(page.reply.atts);
-    else return run.fail(page.error?.message ?? `The run ${page.status}.`, page.status);
+    else return ended(run, page);
   }
+}
+
+function ended(run, { status, reply, error }) {
+  if (reply !== null) run.finish(reply.atts);
+  else if (status === "finished")
+    run.fail("The run has finished, but the server keeps no history of runs: only who asked got its answer.", "lost");
+  else run.fail(WHY[error?.code] ?? error?.message ?? `The run ended without an answer (${status}).`, status);
 }
 
 function gone(run, error) {

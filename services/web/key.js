@@ -4,7 +4,7 @@ const dialog = document.getElementById("key-dialog");
 const field = document.getElementById("key-field");
 const why = document.getElementById("key-why");
 
-/** Comes to the key that was given, null where none was. */
+/** Comes to what was given, "" where that is no key; null where the user cancelled. */
 export function askForKey(message) {
   why.textContent = message;
   field.value = "";
@@ -13,7 +13,7 @@ export function askForKey(message) {
   return new Promise((given) => {
     dialog.addEventListener(
       "close",
-      () => given(dialog.returnValue === "given" ? field.value.trim() || null : null),
+      () => given(dialog.returnValue === "given" ? field.value.trim() : null),
       { once: true },
     );
   });

@@ -1,10 +1,12 @@
 // Light or dark: the system's choice until the user's own, which stays.
 
+import { local } from "./storage.js";
+
 const NAME = "atts.theme";
 const button = document.getElementById("theme");
 const system = matchMedia("(prefers-color-scheme: dark)");
 
-const current = () => localStorage.getItem(NAME) ?? (system.matches ? "dark" : "light");
+const current = () => local.get(NAME) ?? (system.matches ? "dark" : "light");
 
 function show() {
   document.documentElement.dataset.theme = current();
@@ -12,7 +14,7 @@ function show() {
 }
 
 button.addEventListener("click", () => {
-  localStorage.setItem(NAME, current() === "dark" ? "light" : "dark");
+  local.set(NAME, current() === "dark" ? "light" : "dark");
   show();
 });
 system.addEventListener("change", show);

@@ -91,10 +91,23 @@ def queue(waiting: str, running: str) -> Series:
     )
 
 
-def targets(healthy: str, **starts: str) -> Series:
-    """When replicas of the target were there, and which of them is healthy."""
+def proxied(**by_code: int) -> Series:
+    """So many responses of Serve's proxies a minute that are errors, for an hour."""
+    of = {**ONE, "route": "/", "method": "POST"}
+    found: Series = {}
+    for code, number in by_code.items():
+        found |= series(
+            "serve_num_http_error_requests_total", f"0+{number}x60", **of, error_code=code[1:]
+        )
+    return found
+
+
+def targets(healthy: str | None, **starts: str) -> Series:
+    """When replicas of the target were there, and which of them is healthy, if any."""
     of = {"application": "atts", "deployment": "Target"}
-    found = series("serve_deployment_replica_healthy", "1x60", **of, replica=healthy)
+    found: Series = {}
+    if healthy is not None:
+        found = series("serve_deployment_replica_healthy", "1x60", **of, replica=healthy)
     for replica, values in starts.items():
         found |= series("serve_deployment_replica_starts_total", values, **of, replica=replica)
     return found
@@ -155,7 +168,26 @@ CASES = [
     ),
     Case(
         "AttsHttpErrors",
-        responses("/v1/chat/completions", {"200": 30, "429": 10}) | responses("/ready", {"503": 9}),
+        responses("/v1/chat/completions", {"200": 30, "429": 10})
+        | responses("/ready", {"503": 9})
+        | proxied(_429=10, _503=9),
+        12,
+    ),
+    Case(  # a router was lost: its clients' errors are Serve's own
+        "AttsHttpErrors",
+        responses("/v1/chat/completions", {"200": 30}) | proxied(_500=10),
+        12,
+        "25% of HTTP requests are answered with a status of 500 or above",
+    ),
+    Case(  # there is no router: nobody but Serve counts
+        "AttsHttpErrors",
+        proxied(_503=10),
+        12,
+        "100% of HTTP requests are answered with a status of 500 or above",
+    ),
+    Case(  # the routers' own errors, counted by Serve too: 4 % once, 8 % twice
+        "AttsHttpErrors",
+        responses("/v1/chat/completions", {"200": 96, "503": 4}) | proxied(_503=4),
         12,
     ),
     Case(
@@ -261,6 +293,23 @@ CASES = [
         others=(("deployment", "Target"),),
     ),
     Case("AttsReplicaFlapping", targets("b", a="1x20 stale", b="_x21 1x30"), 31),  # a roll-out
+    Case(  # none is healthy
+        "AttsReplicaFlapping",
+        targets(None, a="1x20 stale", b="_x21 1x3 stale", c="_x25 1x2 stale", d="_x28 1x1 stale"),
+        31,
+        "3 replicas of Target have begun within 15 minutes",
+        others=(("deployment", "Target"),),
+    ),
+    Case(  # one healthy one that was replaced twice is no flapping
+        "AttsReplicaFlapping",
+        targets(None, a="1x20 stale", b="_x21 1x3 stale", c="_x25 1x2 stale"),
+        31,
+    ),
+    Case(  # nobody knows who was there 15 minutes ago
+        "AttsReplicaFlapping",
+        targets("d", a="_x18 1x2 stale", b="_x21 1x3 stale", c="_x25 1x2 stale", d="_x28 1x30"),
+        31,
+    ),
     Case(
         "AttsKvNearlyFull",
         kv("0.97", "0.97"),

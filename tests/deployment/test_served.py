@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from models.arithmetic.problems import held_out
+from services.page import FILES
 
 pytestmark = pytest.mark.serve
 
@@ -46,6 +47,18 @@ def test_a_question_is_answered_right(http: httpx.Client) -> None:
     assert reply["atts"]["answer"] == "255"
     assert r"\boxed{255}" in reply["choices"][0]["message"]["content"]
     assert reply["atts"]["candidates"]["failed"] == 0
+
+
+def test_the_page_and_its_files_come_through_serve(http: httpx.Client) -> None:
+    page = http.get("/")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert page.content == FILES["/"].read_bytes()
+    script = http.get("/web/app.js")
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert script.content == FILES["/web/app.js"].read_bytes()
+    again = http.get("/web/app.js", headers={"if-none-match": script.headers["etag"]})
+    assert again.status_code == 304
 
 
 def test_a_client_s_request_id_comes_back_once(http: httpx.Client) -> None:

@@ -5,12 +5,14 @@ Screenshots are left in artifacts/page, to be looked at.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +21,7 @@ from atts_core.errors import EngineUnavailable
 from services import serve_config
 from services.access import hashed
 from services.local import LocalBackend, local_backend
-from tests.services.conftest import backend
+from tests.services.conftest import ANSWER, backend
 
 playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -29,6 +31,16 @@ pytestmark = [
 ]
 SHOTS = Path(__file__).resolve().parents[2] / "artifacts" / "page"
 QUESTION = "Start with 47. Add 38. Multiply by 3. Subtract 60. Add 77. What is the result?"
+
+
+LANDMARKS = [
+    ("banner", None),
+    ("main", None),
+    ("region", "Ask a question"),
+    ("region", "Runs"),
+    ("complementary", "Live state"),
+]
+"""What a screen reader offers to jump to."""
 
 
 class Listening(Protocol):
@@ -60,6 +72,11 @@ class Watched:
     async def finished(self, runs: int = 1) -> None:
         await self.see(".run[data-status=finished]", runs)
 
+    async def told(self, words: str) -> None:
+        """The run says so in its place for trouble."""
+        trouble = self.page.locator(".run .trouble")
+        await playwright.expect(trouble).to_contain_text(words, timeout=30_000)
+
     async def see(self, selector: str, count: int = 1) -> None:
         await playwright.expect(self.page.locator(selector)).to_have_count(count, timeout=30_000)
 
@@ -74,6 +91,56 @@ class Watched:
         assert unexpected == []
         assert self.requests
         assert [url for url in self.requests if not url.startswith(self.url + "/")] == []
+
+
+class Cable:
+    """A socket before the server: it can be cut in the middle of a stream, and lead elsewhere."""
+
+    def __init__(self) -> None:
+        self.to: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._near: set[asyncio.StreamWriter] = set()
+        self._far: set[asyncio.StreamWriter] = set()
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._joined, "127.0.0.1", 0)
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self.cut()
+            await asyncio.gather(*self._tasks)
+
+    def cut(self, *, both: bool = True) -> None:
+        """Every connection ends; the server does not see it unless `both`."""
+        for writer in (*self._near, *(self._far if both else ())):
+            writer.transport.abort()
+
+    async def _joined(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        if self.to is None:
+            near.transport.abort()
+            return
+        to = urlsplit(self.to)
+        back, far = await asyncio.open_connection(to.hostname, to.port)
+        self._near.add(near)
+        self._far.add(far)
+        await asyncio.gather(self._carry(reader, far), self._carry(back, near))
+        self._near.discard(near)
+        self._far.discard(far)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What comes in goes out; an end that was cut off swallows it."""
+        try:
+            while some := await reader.read(65_536):
+                if not writer.transport.is_closing():
+                    writer.write(some)
+                    await writer.drain()
+        except ConnectionError:
+            return
+        if writer in self._near:
+            writer.close()
 
 
 @asynccontextmanager
@@ -98,6 +165,9 @@ async def test_a_question_is_asked_watched_opened_again_stepped_through_and_comp
             page = watched.page
             await watched.see(".health[data-state=up]")
             await watched.shot("welcome")
+            for role, name in LANDMARKS:
+                landmark = page.get_by_role(role, name=name)
+                await playwright.expect(landmark).to_have_count(1)
             await watched.ask(QUESTION, seed="1")
             await watched.see(".lane", 8)
             await playwright.expect(page.locator(".chip.target").first).to_be_visible()
@@ -267,3 +337,184 @@ async def test_a_run_that_nobody_knows_and_a_lost_server_are_said(listening: Lis
         await watched.see(".run[data-status=refused]")
         trouble = watched.page.locator(".run .trouble")
         await playwright.expect(trouble).to_contain_text("cannot be reached")
+
+
+def endless(seen: str, request: Generate) -> Line | str:
+    """Two segments, then one that takes for ever."""
+    written = seen.partition("<assistant>")[2].count("\n\n")
+    return "more\n\n" if written < 2 else Line("hm", ticks=10**9)
+
+
+def unending() -> LocalBackend:
+    return backend(endless, endless, method={"takeover_rate": 1e-6})
+
+
+class Held:
+    """A draft that writes step after step until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = False
+
+    def __call__(self, seen: str, request: Generate) -> Line | str:
+        return ANSWER if self.go else Line("step\n\n", ticks=1_000)
+
+
+async def test_a_stream_cut_in_the_middle_goes_on_at_the_run_s_address(
+    listening: Listening,
+) -> None:
+    """Only the page's end is cut: the server goes on writing, as it does behind some proxies."""
+    draft = Held()
+    served = backend(draft, method={"turns": 60, "takeover_rate": 1e-6})
+    cable = Cable()
+    async with listening(served) as url:
+        cable.to = url
+        async with cable.laid() as near, opened(near) as watched:
+            watched.expected = ("ERR_",)
+            await watched.ask("1 + 1?", candidates="2")
+            await watched.see(".chip >> nth=1")
+            cable.cut(both=False)
+            draft.go = True
+            await watched.finished()
+            assert len(served.runs._here) == 1, "it is the same run"
+            await watched.see(".lane", 2)
+            await playwright.expect(watched.page.locator(".run .trouble")).to_be_hidden()
+
+
+async def test_a_run_that_lost_its_page_says_why_it_ended(listening: Listening) -> None:
+    cable = Cable()
+    async with listening(unending()) as url:
+        cable.to = url
+        async with cable.laid() as near, opened(near) as watched:
+            watched.expected = ("ERR_",)
+            await watched.ask("1 + 1?", candidates="2")
+            await watched.see(".chip >> nth=3")
+            cable.cut()
+            await watched.see(".run[data-status=cancelled]")
+            await watched.told("nobody waited for it any more")
+            await watched.see('.lane[data-state="cancelled"], .lane[data-state="cut off"]', 2)
+            await watched.shot("lost-connection")
+
+
+async def test_a_server_that_stops_in_the_middle_and_comes_back_without_the_run(
+    listening: Listening,
+) -> None:
+    cable = Cable()
+    async with AsyncExitStack() as first, cable.laid() as near:
+        cable.to = await first.enter_async_context(listening(unending()))
+        async with opened(near) as watched:
+            watched.expected = ("ERR_", "status of 404")
+            await watched.ask("1 + 1?", candidates="2")
+            await watched.see(".chip >> nth=3")
+            cable.to = None
+            cable.cut()
+            await first.aclose()
+            await watched.told("Trying again")
+            await playwright.expect(watched.page.locator(".side")).to_contain_text(
+                "The server does not answer.", timeout=30_000
+            )
+            await watched.shot("server-away")
+            async with listening(backend()) as url:
+                cable.to = url
+                await watched.see(".run[data-status=lost]")
+                await watched.told("it was restarted")
+                await watched.see('.lane[data-state="cut off"]', 2)
+                await watched.see(".health[data-state=up]")
+                await watched.shot("cut-off")
+                cable.cut()
+
+
+async def test_a_graceful_stop_is_told_by_the_stream_itself(listening: Listening) -> None:
+    served = unending()
+    async with listening(served) as url, opened(url) as watched:
+        await watched.ask("1 + 1?", candidates="2")
+        await watched.see(".chip >> nth=3")
+        await served.runs._end_all()
+        await watched.see(".run[data-status=cancelled]")
+        await watched.told("stopped or restarted in the middle of the run")
+
+
+async def test_another_question_while_a_lost_run_is_looked_for(listening: Listening) -> None:
+    """What waits for the next look is hung up on, without an error nobody catches."""
+    cable = Cable()
+    async with listening(unending()) as url:
+        cable.to = url
+        async with cable.laid() as near, opened(near) as watched:
+            watched.expected = ("ERR_",)
+            await watched.ask("1 + 1?", candidates="2")
+            await watched.see(".chip >> nth=3")
+            cable.to = None
+            cable.cut()
+            await watched.told("Trying again")
+            cable.to = url
+            await watched.ask("2 + 2?", candidates="1")
+            await watched.see(".run[data-status=running]")
+            await watched.see(".lane", 1)
+
+
+async def test_without_a_history_the_page_says_so(listening: Listening) -> None:
+    served = backend(runs={"history": False})
+    async with listening(served) as url, opened(url) as watched:
+        await watched.ask("1 + 1?")
+        await watched.finished()
+        await playwright.expect(watched.page).to_have_url(re.compile(r"\?run="))
+        await watched.page.reload()
+        await watched.see(".run[data-status=lost]")
+        await watched.told("the server keeps no history of runs")
+        await watched.shot("no-history")
+
+
+async def test_a_wrong_key_from_the_button_goes_again_and_none_removes_it(
+    listening: Listening,
+) -> None:
+    keys = {"keys": [{"name": "ann", "sha256": hashed("right")}]}
+    async with listening(backend(access=keys)) as url, opened(url) as watched:
+        watched.expected = ("status of 401", "ERR_")
+        page = watched.page
+        stored = "sessionStorage.getItem('atts.key')"
+        why = playwright.expect(page.locator("#key-why"))
+        await why.to_contain_text("API key only")
+        await page.click("#key-cancel")
+        await page.click("#key")
+        await page.fill("#key-field", "wrong")
+        await page.keyboard.press("Enter")
+        await why.to_contain_text("does not know")
+        await page.click("#key-cancel")
+        await playwright.expect(page.locator("#health")).to_contain_text("key")
+        assert await page.evaluate(stored) is None
+        await page.click("#key")
+        await page.fill("#key-field", "right")
+        await page.keyboard.press("Enter")
+        await watched.see(".health[data-state=up]")
+        await page.context.set_offline(True)
+        await page.click("#key")
+        await page.keyboard.press("Enter")
+        await playwright.expect(page.locator("#health")).to_contain_text("reach")
+        assert await page.evaluate(stored) is None, "an empty field removes the key"
+
+
+BLOCKED = """for (const name of ["localStorage", "sessionStorage"])
+  Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
+"""
+
+
+async def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(
+    listening: Listening,
+) -> None:
+    keys = {"keys": [{"name": "ann", "sha256": hashed("right")}]}
+    async with listening(backend(access=keys)) as url, opened(url) as watched:
+        watched.expected = ("status of 401",)
+        page = watched.page
+        await page.add_init_script(BLOCKED)
+        await page.reload()
+        await page.fill("#key-field", "right")
+        await page.keyboard.press("Enter")
+        await page.click("#theme")
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+        await watched.ask("1 + 1?")
+        await watched.finished()
+
+
+async def test_a_long_question_s_characters_are_counted_as_they_are(listening: Listening) -> None:
+    async with listening(backend()) as url, opened(url) as watched:
+        await watched.page.fill("#question", "?" * 120_000)
+        await playwright.expect(watched.page.locator("#counter")).to_have_text("120,000 characters")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from services import logs
 from services.local import LocalBackend
 from services.request_log import RequestLog
 from services.settings import LogSettings
+from services.watching import LONGEST_ID
 from tests.services.conftest import ANSWER, backend, client
 
 CHAT = "/v1/chat/completions"
@@ -220,6 +222,48 @@ def test_a_disk_that_hangs_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPat
         logging.getLogger("services.x").warning("said")
     assert handler.dropped >= 89
     logging.getLogger(logs.OURS).removeHandler(handler)
+
+
+class Back(logging.Handler):
+    """A disk that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+        self.lines: list[str] = []
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        assert self.free.wait(30)
+        self.lines.append(record.getMessage())
+        return True
+
+
+def test_how_many_lines_are_missing_is_told_once_the_disk_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "WAITING", 10)
+    disk = Back()
+    handler = logs.install(disk)
+    for _ in range(100):
+        logging.getLogger("services.x").warning("said")
+    disk.free.set()
+    logging.getLogger(logs.OURS).removeHandler(handler)
+    handler.close()
+    said = [json.loads(line) for line in disk.lines]
+    (told,) = [line for line in said if "are missing here" in line["message"]]
+    assert (told["level"], told["logger"]) == ("WARNING", "services.logs")
+    missing = int(told["message"].split()[0])
+    assert missing == handler.dropped == 100 - (len(said) - 1)
+
+
+def test_a_request_id_from_a_handle_call_is_cut_like_the_router_s() -> None:
+    from ray.serve.context import _RequestContext, _serve_request_context
+
+    token = _serve_request_context.set(_RequestContext(request_id="x" * 5_000))
+    try:
+        assert logs.current_request_id() == "x" * LONGEST_ID
+    finally:
+        _serve_request_context.reset(token)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:

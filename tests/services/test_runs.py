@@ -16,6 +16,7 @@ from atts_core.engine import Generate, Line
 from atts_core.errors import AttsError, EngineUnavailable
 from atts_core.types import Message
 from services.access import hashed
+from services.http_errors import Relayed
 from services.local import LocalBackend
 from services.run_store import RunStore
 from services.runs import registry
@@ -456,7 +457,8 @@ async def test_a_run_goes_on_until_the_last_client_has_left(
         assert len(running.backends[0].service.draft.running) == 3
         tasks[1 - leaves].cancel()
         await running.idle()
-        assert (await history(running.clients[1], run_id))["status"] == "cancelled"
+        ended = await history(running.clients[1], run_id)
+        assert (ended["status"], ended["error"]["code"]) == ("cancelled", "client_left")
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -583,6 +585,8 @@ async def test_a_router_that_ends_hands_over_its_runs(listening: Any, archive: S
         while len(run.events) < 20:
             await asyncio.sleep(0)
     assert not ending.service.draft.running
-    assert waiting.done()
+    with pytest.raises(Relayed, match="its router was stopped"):
+        await waiting
     page = await archive.read(run.identity.id, "", 0, 10_000)
     assert (page.status, len(page.events)) == ("cancelled", len(run.events))
+    assert page.ending.error[1]["error"]["code"] == "server_stopped"

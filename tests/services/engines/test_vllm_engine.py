@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -245,6 +246,28 @@ async def test_it_tells_how_likely_its_tokens_were_and_how_sure_it_was(
     assert np.abs(told.logprobs - wanted).max() < NEAR
     assert np.abs(told.confidences - sure[len(prompt) - 1 : -1]).max() < NEAR
     assert (await target.generate(write(prompt, 40))).likelihoods is None
+
+
+async def test_its_status_tells_steps_their_time_and_their_sequences(target: VllmEngine) -> None:
+    def now() -> tuple[int, float, int]:
+        found = target.status()
+        return found["steps"], found["step_seconds"], found["batched_sequences"]
+
+    steps, seconds, batched = now()
+    began = monotonic()
+    written = await asyncio.gather(*(target.generate(write(text(40, n), 20, n)) for n in range(4)))
+    took = monotonic() - began
+    tokens = sum(one.cost.written_tokens for one in written)
+    longest = max(one.cost.written_tokens for one in written)
+    assert now()[0] - steps >= longest
+    assert now()[2] - batched >= tokens
+    assert 0 < now()[1] - seconds <= took
+    idle = now()
+    await asyncio.sleep(0.2)
+    await rate(target, text(40, seed=90), text(5, seed=91))
+    steps, seconds, _ = (after - before for after, before in zip(now(), idle, strict=True))
+    assert steps >= 1
+    assert 0 < seconds < 0.2 + took, "what was idle is no step's"
 
 
 async def test_a_cancelled_request_leaves_vllm_idle(target: VllmEngine) -> None:

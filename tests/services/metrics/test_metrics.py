@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import prometheus_client
 import pytest
 
 from atts_core import events
-from atts_core.errors import AttsError
+from atts_core.engine import ScriptedEngine
+from atts_core.errors import AttsError, EngineUnavailable
 from atts_core.types import Message
 from services.local import LocalBackend
 from services.metrics import catalogue as c
@@ -95,6 +97,46 @@ async def test_counters_equal_the_counts_of_the_events() -> None:
     for ending, number in endings.items():
         assert one.total("candidates_total", ending=ending) == number
     assert one.total("candidates_total") == 30
+
+
+async def test_cancelled_candidates_are_counted_by_why_their_run_ended() -> None:
+    one = busy()
+    for method in ({"consensus": True}, {"consensus": True, "stop_after": 1}):
+        for seed in range(4):
+            await one.ask(seed=seed, **method)
+    leaving = asyncio.create_task(one.ask(seed=9))
+    while not one.metrics.open or not one.metrics.open[0].open:
+        await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    by_reason = {
+        reason: one.total("candidates_cancelled_total", reason=reason)
+        for reason in ("consensus", "count", "cancelled")
+    }
+    assert min(by_reason.values()) > 0
+    assert sum(by_reason.values()) == one.total("candidates_total", ending="cancelled")
+    assert one.total("candidates_cancelled_total", reason="cancelled") <= 6
+
+
+async def test_answers_by_latency_are_the_answers() -> None:
+    one = busy()
+    for seed in range(3):
+        await one.ask(seed=seed)
+    assert one.total("request_answers_by_latency_total") == 3
+    assert one.total("e2e_request_latency_seconds_count") == 3
+
+
+async def test_a_bank_that_is_gone_is_shown_as_empty() -> None:
+    one = busy(calibration={"coverage": "turn"})
+    await one.ask()
+    look_at_router(one.board, one.backend, one.metrics)
+    one.board.hand_on()
+    assert one.total("bank_scores", bank="turn:0") > 0
+    one.backend.service.gate.reset()
+    look_at_router(one.board, one.backend, one.metrics)
+    one.board.hand_on()
+    assert one.total("bank_scores") == 0
 
 
 async def test_tokens_by_model_and_kind_equal_those_of_the_responses() -> None:
@@ -193,11 +235,50 @@ async def test_what_a_router_is_now_is_shown() -> None:
     assert one.total("router_up") == 1
 
 
+class Engine(ScriptedEngine):
+    """A scripted engine with a status; it can die."""
+
+    told: ClassVar[dict[str, Any]] = {
+        "running": 2, "waiting": 1, "kv_used": 30, "kv_cached": 10, "kv_tokens": 100,
+    }  # fmt: skip
+
+    def __init__(self, **status: Any) -> None:
+        super().__init__(drafts, name="small")
+        self.said = status
+        self.dead = False
+
+    def status(self) -> dict[str, Any]:
+        return self.told | self.said
+
+    def check(self) -> None:
+        if self.dead:
+            raise EngineUnavailable("small: its thread has ended")
+
+    def close(self) -> None:
+        self.dead = True
+
+
+def test_an_engine_that_died_or_whose_server_is_away_is_not_up() -> None:
+    one = busy()
+    local, remote = Engine(), Engine(reached=False)
+    for role, engine in (("draft", local), ("target", remote)):
+        look_at_engine(one.board, role, engine)
+    one.board.hand_on()
+    assert one.total("engine_up", role="draft") == 1
+    assert one.total("engine_up", role="target") == 0
+    local.close()
+    remote.said = {"reached": True}
+    for role, engine in (("draft", local), ("target", remote)):
+        look_at_engine(one.board, role, engine)
+    one.board.hand_on()
+    assert one.total("engine_up", role="draft") == 0
+    assert one.total("engine_up", role="target") == 1
+
+
 def test_an_engine_s_totals_are_counted_once() -> None:
     one = busy()
-    status = {"running": 2, "waiting": 1, "kv_used": 30, "kv_cached": 10, "kv_tokens": 100}
     for steps in (5, 5, 9):
-        look_at_engine(one.board, "draft", "small", status | {"steps": steps})
+        look_at_engine(one.board, "draft", Engine(steps=steps))
         one.board.hand_on()
     assert one.total("engine_steps_total") == 9
     assert one.total("kv_cache_usage_perc") == pytest.approx(0.2)
@@ -227,6 +308,19 @@ async def test_without_a_backend_requests_go_on_and_nothing_counted_is_lost(
     one.board.attempt(lambda: None)
     assert one.total("request_success_total") == 1
     assert one.total("decisions_total") == len(one.of(events.Decided))
+
+
+def test_a_look_that_fails_keeps_nothing_counted_back(caplog: pytest.LogCaptureFixture) -> None:
+    one = busy()
+
+    def look() -> None:
+        raise RuntimeError("no status")
+
+    one.board.count(c.SEGMENTS, "atts", "atts", "draft", by=3)
+    for _ in range(2):
+        one.board.attempt(look)
+    assert one.total("segments_total") == 3
+    assert sum("not looked at: RuntimeError: no status" in line for line in caplog.messages) == 1
 
 
 def test_labels_are_bounded_and_hold_no_ids() -> None:

@@ -300,6 +300,19 @@ async def test_spans_are_kept_in_a_file_without_any_receiver(tmp_path: Path) -> 
     assert lines[0]["resource"]["attributes"]["service.instance.id"] == "r1"
 
 
+def test_a_replica_keeps_so_many_files_of_such_a_size(tmp_path: Path) -> None:
+    settings = TracingSettings(folder=tmp_path, max_bytes=10_000, files=3)
+    spans = made.opened(settings, "Draft", "r1")
+    for number in range(100):
+        made.end(spans.start(f"span {number} {'x' * 500}", {}, {}))
+    spans.close()
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files == [f"spans_Draft_r1.jsonl{end}" for end in ("", ".1", ".2")]
+    assert all(file.stat().st_size <= 10_000 for file in tmp_path.iterdir())
+    newest = [json.loads(line) for line in (tmp_path / files[0]).open()]
+    assert newest[-1]["name"].startswith("span 99 ")
+
+
 async def test_a_request_s_trace_id_is_known_to_what_else_watches_it() -> None:
     seen: list[Any] = []
 
