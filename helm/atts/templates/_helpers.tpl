@@ -48,6 +48,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-models" (include "atts.fullname" .)) .Values.modelCache.existingClaim -}}
 {{- end -}}
 
+{{/* Where the certificate that PostgreSQL's must be signed by comes from; "" where none is named. */}}
+{{- define "atts.rootCert" -}}
+{{- with .Values.store.postgres -}}
+{{- if .host -}}
+{{- default .rootCert.existingConfigMap .rootCert.existingSecret -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The settings as given, or the embedded pair's: all or nothing, never a mixture of two pairs. */}}
 {{- define "atts.settings" -}}
 {{- .Values.settings | default (.Files.Get "files/embedded-pair.yaml" | fromYaml) | toJson -}}
@@ -59,16 +68,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- int (default 1 (get $engine "tensor_parallel")) -}}
 {{- end -}}
 
-{{/* Replicas of a pool that fit one node of a group: by GPUs where it has any, else by CPUs. */}}
+{{/* Replicas of a pool that fit one node of a group, by its CPUs and its GPUs; one router at most. */}}
 {{- define "atts.replicasPerNode" -}}
 {{- $pool := index .root.Values .pool -}}
+{{- $fit := int (floor (divf (include "atts.cores" .group.cpu | float64) (float64 $pool.cpus))) -}}
 {{- if eq .pool "router" -}}
-1
+{{- $fit = min $fit 1 -}}
 {{- else if gt (float64 $pool.gpus) 0.0 -}}
-{{- int (floor (divf (float64 .group.gpus) (float64 $pool.gpus))) -}}
-{{- else -}}
-{{- int (floor (divf (include "atts.cores" .group.cpu | float64) (float64 $pool.cpus))) -}}
+{{- $fit = min $fit (int (floor (divf (float64 .group.gpus) (float64 $pool.gpus)))) -}}
 {{- end -}}
+{{- $fit -}}
+{{- end -}}
+
+{{/* Cores of the calibration store's replica, which runs beside a router. */}}
+{{- define "atts.storeCores" -}}
+0.1
 {{- end -}}
 
 {{/* A Kubernetes quantity of CPU ("2", "500m") in cores. */}}
