@@ -47,9 +47,14 @@ def build(args: Mapping[str, Any], options: Options | None = None) -> Applicatio
     to a Serve that was started in this process. Raises `BadInput` for what is not allowed.
     """
     settings = validated(Settings, located(args))
-    seen = {"metrics": settings.metrics, "logs": settings.logs, "tracing": settings.tracing}
-    draft = _deployment("Draft", options).bind(settings.draft, **seen)
-    target = _deployment("Target", options).bind(settings.target, judges=True, **seen)
+    both: Mapping[str, Any] = {
+        "method": settings.method,
+        "metrics": settings.metrics,
+        "logs": settings.logs,
+        "tracing": settings.tracing,
+    }
+    draft = _deployment("Draft", options).bind(settings.draft, **both)
+    target = _deployment("Target", options).bind(settings.target, judges=True, **both)
     store = _deployment("CalibrationStore", options).bind(
         settings.store,
         settings.store.windows * settings.calibration.window,

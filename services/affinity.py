@@ -24,11 +24,25 @@ _PATIENCE = 3
 """Times the chosen replica is asked for its queue, each longer than before, until others are."""
 
 
+_REPLICAS: dict[tuple[str, str], int] = {}
+"""How many replicas a deployment of an application has, as Serve last told this process."""
+
+
+def replica_count(application: str, deployment: str) -> int | None:
+    """Replicas that this process could send to; None where it has sent nothing there yet."""
+    return _REPLICAS.get((application, deployment))
+
+
 class ChainAffinity(FIFOMixin, RequestRouter):  # type: ignore[misc]
     """Serve's request router for `handle.options(session_id=CHAIN)`.
 
     Requests without a chain go where the queue is shortest.
     """
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        """Serve tells whenever a replica has come or gone."""
+        _REPLICAS[self._deployment_id.app_name, self._deployment_id.name] = len(replicas)
+        super().update_replicas(replicas)
 
     async def choose_replicas(
         self,

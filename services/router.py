@@ -65,7 +65,8 @@ class Router:
         return self._courier.report()
 
     async def ready(self) -> dict[str, Any]:
-        """Both pools answer within a second; the store may be away without harm."""
+        """Both pools answer within a second, or are asleep until they are asked; the store may be
+        away without harm."""
         draft, target = await asyncio.gather(_status(self._draft), _status(self._target))
         return {
             "ready": "error" not in draft and "error" not in target,
