@@ -120,10 +120,10 @@ def _start(
             proxy_location=wanted.proxy_location,
             http_options={**wanted.http.model_dump(), "host": host, "port": port},
         )
-        module, _, builder = wanted.import_path.partition(":")
-        build = getattr(importlib.import_module(module), builder)
+        # Not the builder itself: Serve applies the options only of a file that it reads itself.
+        composition = importlib.import_module(wanted.import_path.partition(":")[0])
         ray_serve.run(
-            build(wanted.settings.model_dump(mode="json"), wanted.options),
+            composition.with_options(wanted.settings.model_dump(mode="json"), wanted.options),
             name="atts",
             route_prefix="/",
         )
