@@ -65,6 +65,8 @@ def postgres(**changed: Any) -> dict[str, Any]:
         ({"apiKeys": {"existingSecret": {"name": "My Secret"}}}, "/apiKeys/existingSecret/name"),
         ({"modelCache": {"size": "100"}}, "/modelCache/size"),
         ({"modelCache": {"accessMode": "ReadWriteSome"}}, "/modelCache/accessMode"),
+        ({"monitoring": {"prometheusRule": {"latencySeconds": 60}}}, "latencySeconds"),
+        ({"monitoring": {"prometheusRule": {"slowShare": 0.1}}}, "slowShare"),
         ({"service": {"type": "Public"}}, "/service/type"),
         ({"httpRoute": {"requestTimeout": "ten minutes"}}, "/httpRoute/requestTimeout"),
         ({"networkPolicy": {"clients": [{"namespace": "x"}]}}, "/networkPolicy/clients/0"),

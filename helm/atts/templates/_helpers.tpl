@@ -107,3 +107,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "atts.longestDrain" -}}
 {{- max .Values.draft.drainSeconds .Values.target.drainSeconds .Values.router.drainSeconds -}}
 {{- end -}}
+
+{{/* (dict "root" $ "text" TEXT): rules or a dashboard, written for 95 % within 50 s, for our objective. */}}
+{{- define "atts.objective" -}}
+{{- $rule := .root.Values.monitoring.prometheusRule -}}
+{{- $seconds := int $rule.latencySeconds -}}
+{{- $share := printf "%v" $rule.slowShare -}}
+{{- $percent := printf "%v %%" (mulf $rule.slowShare 100) -}}
+{{- .text
+  | replace "le=~\"50(" (printf "le=~\"%d(" $seconds)
+  | replace "longer than 50 s" (printf "longer than %d s" $seconds)
+  | replace "above 50 s" (printf "above %d s" $seconds)
+  | replace "\"value\": 50," (printf "\"value\": %d," $seconds)
+  | replace "14.4 * 0.05" (printf "14.4 * %s" $share)
+  | replace "6 * 0.05" (printf "6 * %s" $share)
+  | replace "/ 0.05" (printf "/ %s" $share)
+  | replace "(5 % of answers" (printf "(%s of answers" $percent)
+  | replace "the 5 % that the objective" (printf "the %s that the objective" $percent) -}}
+{{- end -}}
