@@ -187,7 +187,8 @@ def test_rules_and_dashboards_are_the_files_of_the_chart() -> None:
 
 
 def test_rules_and_overview_follow_the_objective_in_the_values() -> None:
-    objective = {"latencySeconds": 500, "slowShare": 0.02}
+    docs = "https://docs.example.com/operations"
+    objective = {"latencySeconds": 500, "slowShare": 0.02, "runbookUrl": docs}
     values = {
         "apiKeys": {"open": True},
         "monitoring": {
@@ -206,6 +207,8 @@ def test_rules_and_overview_follow_the_objective_in_the_values() -> None:
         assert alerts[name]["expr"].count(f"> {times} * 0.02") == 2
         assert "longer than 500 s" in alerts[name]["annotations"]["summary"]
         assert "(2 % of answers" in alerts[name]["annotations"]["description"]
+    for name, alert in alerts.items():
+        assert alert["annotations"]["runbook_url"] == f"{docs}#{name.lower()}"
     assert "> 0.05" in alerts["AttsErrorRate"]["expr"]
     (overview,) = [
         text

@@ -114,7 +114,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $seconds := int $rule.latencySeconds -}}
 {{- $share := printf "%v" $rule.slowShare -}}
 {{- $percent := printf "%v %%" (mulf $rule.slowShare 100) -}}
+{{- $runbook := ternary (printf "runbook_url: %s#" $rule.runbookUrl) "runbook: docs/operations.md#" (ne $rule.runbookUrl "") -}}
 {{- .text
+  | replace "runbook: docs/operations.md#" $runbook
   | replace "le=~\"50(" (printf "le=~\"%d(" $seconds)
   | replace "longer than 50 s" (printf "longer than %d s" $seconds)
   | replace "above 50 s" (printf "above %d s" $seconds)
