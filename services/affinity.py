@@ -17,20 +17,13 @@ from typing import Any
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
+from services import pools
+
 _FACTOR, _SLACK = 2, 8
 """A queue is too long beyond `_FACTOR` times the shortest and `_SLACK` requests."""
 
 _PATIENCE = 3
 """Times the chosen replica is asked for its queue, each longer than before, until others are."""
-
-
-_REPLICAS: dict[tuple[str, str], int] = {}
-"""How many replicas a deployment of an application has, as Serve last told this process."""
-
-
-def replica_count(application: str, deployment: str) -> int | None:
-    """Replicas that this process could send to; None where it has sent nothing there yet."""
-    return _REPLICAS.get((application, deployment))
 
 
 class ChainAffinity(FIFOMixin, RequestRouter):  # type: ignore[misc]
@@ -41,7 +34,7 @@ class ChainAffinity(FIFOMixin, RequestRouter):  # type: ignore[misc]
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Serve tells whenever a replica has come or gone."""
-        _REPLICAS[self._deployment_id.app_name, self._deployment_id.name] = len(replicas)
+        pools.tell(self._deployment_id.app_name, self._deployment_id.name, len(replicas))
         super().update_replicas(replicas)
 
     async def choose_replicas(

@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready
 from atts_core.errors import AttsError, EngineError, EngineUnavailable
 from atts_core.types import Ids, Message, Scored, Segment
-from services.affinity import replica_count
+from services import pools
 from services.tracing.context import TRACEPARENT
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class RemoteEngine:
         A pool that was scaled to zero says `asleep`, and goes on sleeping: a call would start a
         replica. Raises EngineUnavailable where all replicas are lost.
         """
-        if replica_count(self._handle.app_name, self._handle.deployment_name) == 0:
+        if pools.count(self._handle.app_name, self._handle.deployment_name) == 0:
             return await self._without_replicas()
         return cast("dict[str, Any]", await self._handle.status.remote())
 
