@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,24 @@ class Deployment:
         )
         for pool in POOLS:
             self.cluster.add_node(num_cpus=1, labels={"atts-pool": pool})
+        # Ray believes it: a node that only says that it has a GPU, of 22 GiB.
+        said = {"atts-pool": "target", "ray.io/accelerator-type": "L4"}
+        self.cluster.add_node(num_cpus=0.5, num_gpus=1, labels=said)
         ray.init(address=self.cluster.address)
 
     def close(self) -> None:
         ray.shutdown()
         self.cluster.shutdown()
 
-    def deploy(self, **args: Any) -> None:
-        """`serve deploy` of `deployment/cluster.yaml` with other arguments and one door."""
+    def deploy(self, options: Mapping[str, Any] | None = None, **args: Any) -> None:
+        """`serve deploy` of `deployment/cluster.yaml` with other arguments, one door, and `options`
+        of deployments by their names."""
         config = yaml.safe_load((ROOT / "deployment" / "cluster.yaml").read_text())
         config["proxy_location"] = "HeadOnly"
         config["http_options"] = {"host": "127.0.0.1", "port": self.port}
         config["applications"][0]["args"] |= args
+        for deployment in config["applications"][0]["deployments"]:
+            deployment |= (options or {}).get(deployment["name"], {})
         file = self._folder / "serve.yaml"
         file.write_text(yaml.safe_dump(config))
         url = f"http://127.0.0.1:{self._dashboard}"
@@ -140,6 +146,23 @@ def test_routers_refuse_to_start_where_required_keys_are_missing(deployment: Dep
     until(refused, 300, "Serve says why the router does not start")
     assert deployment.state()["status"] != "RUNNING"
     assert not deployment.pools_of("Router")
+
+
+def test_a_model_too_large_for_its_node_s_gpu_is_refused_before_it_is_loaded(
+    deployment: Deployment,
+) -> None:
+    actor = {"num_cpus": 0.5, "num_gpus": 1, "label_selector": {"atts-pool": "target"}}
+    once = {"min_replicas": 1, "max_replicas": 1}
+    deployment.deploy(
+        {"Target": {"ray_actor_options": actor, "autoscaling_config": once}},
+        target={"model": "Qwen/QwQ-32B"},
+    )
+
+    def refused() -> bool:
+        return "Qwen/QwQ-32B does not fit on each of 1" in json.dumps(deployment.state())
+
+    until(refused, 300, "Serve says why the target does not start")
+    assert not deployment.pools_of("Target")
 
 
 def test_replicas_are_where_their_labels_say(served: Deployment) -> None:
