@@ -40,16 +40,28 @@ DEPLOYMENTS: Mapping[str, Deployment] = {
 """Every deployment by name, with what does not depend on where it runs."""
 
 
-def build(args: Mapping[str, Any], options: Options | None = None) -> Application:
-    """The application that `args` (the fields of `Settings`) describe.
+def build(args: Mapping[str, Any]) -> Application:
+    """The application that `args` (the fields of `Settings`) describe: a configuration's
+    `import_path`.
 
-    A cluster applies the `deployments` of its Serve configuration itself; `options` gives the same
-    to a Serve that was started in this process. Raises `BadInput` for what is not allowed.
+    Serve calls it with this one argument, refuses a function of more, and then applies the
+    `deployments` of the configuration itself. Raises `BadInput` for what is not allowed.
     """
+    return with_options(args)
+
+
+def with_options(args: Mapping[str, Any], options: Options | None = None) -> Application:
+    """`build`, and the options of each deployment by its name, for a Serve that was given no
+    configuration file. Raises `BadInput` for what is not allowed."""
     settings = validated(Settings, located(args))
-    seen = {"metrics": settings.metrics, "logs": settings.logs, "tracing": settings.tracing}
-    draft = _deployment("Draft", options).bind(settings.draft, **seen)
-    target = _deployment("Target", options).bind(settings.target, judges=True, **seen)
+    both: Mapping[str, Any] = {
+        "method": settings.method,
+        "metrics": settings.metrics,
+        "logs": settings.logs,
+        "tracing": settings.tracing,
+    }
+    draft = _deployment("Draft", options).bind(settings.draft, **both)
+    target = _deployment("Target", options).bind(settings.target, judges=True, **both)
     store = _deployment("CalibrationStore", options).bind(
         settings.store,
         settings.store.windows * settings.calibration.window,

@@ -14,11 +14,13 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from atts_core.errors import BadInput
 from services import page
 from services.settings import ENVIRONMENT, AccessSettings, Key
 from services.watching import CURRENT
 from services.wire import error_body
 
+OPEN = "NO API KEYS ARE SET: whoever reaches the port may ask (`atts key NAME` makes one)"
 OPEN_PATHS = {"/health", *page.FILES}
 """What needs no key: it tells nothing of models, questions or runs."""
 OWNER = "atts.owner"
@@ -33,6 +35,20 @@ def all_keys(settings: AccessSettings, environment: Mapping[str, str] = os.envir
         for at, key in enumerate(filter(None, plain), start=1)
     ]
     return [*settings.keys, *found]
+
+
+def require_keys(settings: AccessSettings, environment: Mapping[str, str] = os.environ) -> None:
+    """`BadInput` where keys are required and there are none.
+
+    To be asked where the router runs: its node's environment counts, no other.
+    """
+    if settings.required and not all_keys(settings, environment):
+        raise BadInput(
+            f"access.required: there are no API keys: access.keys is empty, and {ENVIRONMENT} in "
+            "the environment of the router's node is empty or not set. Put a key there (`atts key "
+            "NAME` makes one), or set access.required to false to let everybody ask",
+            field="access.required",
+        )
 
 
 def new_key() -> str:

@@ -17,6 +17,8 @@ from typing import Any
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
+from services import pools
+
 _FACTOR, _SLACK = 2, 16
 """A queue is too long beyond `_FACTOR` times the shortest and `_SLACK` requests: an engine serves
 so many in the same steps, and the candidates of one question alone do not fill it."""
@@ -30,6 +32,11 @@ class ChainAffinity(FIFOMixin, RequestRouter):  # type: ignore[misc]
 
     Requests without a chain go where the queue is shortest.
     """
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        """Serve tells whenever a replica has come or gone."""
+        pools.tell(self._deployment_id.app_name, self._deployment_id.name, len(replicas))
+        super().update_replicas(replicas)
 
     async def choose_replicas(
         self,

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from atts_core.engine import Capabilities
 from atts_core.errors import BadInput
 from atts_core.settings import Method
-from services.engines.settings import HttpSettings, TransformersSettings, VllmSettings
+from services.engines.settings import HttpSettings, Kind, TransformersSettings, VllmSettings
 from services.model_shapes import Shape, shape_of
 from services.serve_config import ServeConfig
 
@@ -96,13 +97,26 @@ def placements(config: ServeConfig, gpu_gib: Mapping[str, float] = GPU_GIB) -> I
     settings = config.settings
     for role, engine in (("draft", settings.draft), ("target", settings.target)):
         gpu = accelerator(config.options.get(role.title(), {}))
-        if isinstance(engine, HttpSettings) or gpu is None or gpu not in gpu_gib:
-            continue
-        shape = shape_of(engine.model)
-        weights = None if shape is None else _weights(shape, engine)
-        if shape is not None and weights is not None:
-            memory = int(gpu_gib[gpu] * GIB)
-            yield _placement(role, engine, shape, weights, gpu, memory, settings.method)
+        found = placement(role, engine, gpu, settings.method, gpu_gib)
+        if found is not None:
+            yield found
+
+
+def placement(
+    role: str,
+    engine: Kind,
+    gpu: str | None,
+    method: Method,
+    gpu_gib: Mapping[str, float] = GPU_GIB,
+) -> Placement | None:
+    """Of one replica on GPUs of one type; None where the model or the type is not known."""
+    if isinstance(engine, HttpSettings) or gpu is None or gpu not in gpu_gib:
+        return None
+    shape = shape_of(engine.model)
+    weights = None if shape is None else _weights(shape, engine)
+    if shape is None or weights is None:
+        return None
+    return _placement(role, engine, shape, weights, gpu, int(gpu_gib[gpu] * GIB), method)
 
 
 def require_fit(config: ServeConfig) -> None:
@@ -112,14 +126,42 @@ def require_fit(config: ServeConfig) -> None:
     """
     for role in ("draft", "target"):
         _require_gpus(role, getattr(config.settings, role), config.options.get(role.title(), {}))
-    for placement in placements(config):
-        if not placement.fits:
-            field = f"{placement.role}.model"
-            raise BadInput(
-                f"{field}: {placement.model} does not fit {placement.arithmetic()}; "
-                f"{advice(placement)}",
-                field=field,
-            )
+    for found in placements(config):
+        require_placement(found)
+
+
+def require_placement(wanted: Placement) -> None:
+    """`BadInput` with the arithmetic where a question at its longest does not fit."""
+    if not wanted.fits:
+        field = f"{wanted.role}.model"
+        raise BadInput(
+            f"{field}: {wanted.model} does not fit {wanted.arithmetic()}; {advice(wanted)}",
+            field=field,
+        )
+
+
+def require_chain(role: str, engine: Capabilities, method: Method) -> str | None:
+    """What a loaded engine really holds, against one chain at its longest and a question's.
+
+    Raises `BadInput` where not even one chain finds room. Where one does but a question's
+    `candidates` do not, they wait for each other and lose their prefixes: returned as a sentence.
+    """
+    longest = context(method, engine.max_len)
+    has = f"{role}: {engine.model} has room for the KV of {engine.kv_tokens} tokens"
+    if engine.kv_tokens < longest:
+        raise BadInput(
+            f"{has}, one chain at its longest has {longest}: {PROMPT_TOKENS} of the question and "
+            f"{method.turns} turns of {method.draft_tokens} + {method.target_tokens}, if neither "
+            "max_tokens nor max_len is less; give it more memory (kv_tokens, kv_gib, gpu_memory or "
+            f"tensor_parallel of {role}), or lower method.turns, method.max_tokens or max_len",
+            field=role,
+        )
+    if engine.kv_tokens < longest * method.candidates:
+        return (
+            f"{has}, and a question at its longest has {method.candidates} candidates × {longest}: "
+            "they will wait for each other, and be read anew"
+        )
+    return None
 
 
 def _require_gpus(role: str, engine: Any, options: Mapping[str, Any]) -> None:

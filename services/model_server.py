@@ -9,13 +9,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.serve import get_replica_context
 
 from atts_core.engine import Capabilities, Generate, Rate, result, start
 from atts_core.errors import AttsError
+from atts_core.settings import Method
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
+from services import capacity
 from services.engines import loading
-from services.engines.settings import Kind
+from services.engines.settings import Kind, VllmSettings
 from services.logs import write_logs
 from services.metrics.backend import RayBackend
 from services.metrics.board import Board
@@ -41,19 +44,32 @@ class ModelServer:
         settings: Kind,
         *,
         judges: bool = False,
+        method: Method | None = None,
         metrics: MetricsSettings | None = None,
         logs: LogSettings | None = None,
         tracing: TracingSettings | None = None,
     ) -> None:
-        """Load the engine; `judges`: as the target, so BadInput where it cannot rate a text."""
+        """Load the engine; `judges`: as the target, so BadInput where it cannot rate a text.
+
+        With the `method` of the questions to come, BadInput where they cannot fit: by what the
+        node's GPU has, before anything is loaded, and by what the engine then has.
+        """
+        self._role = "target" if judges else "draft"
         if logs is not None:  # first: what is said while the engine is loaded is kept, too
             write_logs(logs, get_replica_context().deployment, get_replica_context().replica_tag)
+        if method is not None:
+            wanted = capacity.placement(self._role, settings, _gpu(settings), method)
+            if wanted is not None:
+                capacity.require_placement(wanted)
         self._engine = loading.load(settings)
         if judges:
             require_scores(self._engine.capabilities)
+        if method is not None:
+            tight = capacity.require_chain(self._role, self._engine.capabilities, method)
+            if tight is not None:
+                log.warning(tight)
         context = get_replica_context()
         self._replica: str = context.replica_tag
-        self._role = "target" if judges else "draft"
         self._spans: CallSpans | None = None
         if tracing is not None and tracing.enabled:
             # OpenTelemetry is loaded where it is wanted only.
@@ -127,6 +143,17 @@ class ModelServer:
 
     def _signed(self, cost: EngineCost) -> EngineCost:
         return replace(cost, replica=self._replica)
+
+
+def _gpu(settings: Kind) -> str | None:
+    """The type of the GPUs that this replica has, as its node's label says; None: it has none."""
+    here = ray.get_runtime_context()
+    # GPUs that share a model are those of the placement group's bundles, not this process's.
+    shared = isinstance(settings, VllmSettings) and settings.tensor_parallel > 1
+    if not shared and not here.get_accelerator_ids().get("GPU"):
+        return None
+    label: str | None = here.get_node_labels().get("ray.io/accelerator-type")
+    return label
 
 
 def _ignore(result: Segment | Scored) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
+from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -15,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready, result
 from atts_core.errors import AttsError, EngineError, EngineUnavailable
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
+from services import pools
 from services.tracing.context import TRACEPARENT
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class RemoteEngine:
         self._capabilities = capabilities
         self._served: dict[str, str] = {}
         """Which replica had the newest request of a chain, for some thousands of chains."""
+        self._asking: asyncio.Task[Any] | None = None
 
     @classmethod
     async def connect(cls, handle: DeploymentHandle) -> RemoteEngine:
@@ -96,7 +99,13 @@ class RemoteEngine:
             return EngineCost()
 
     async def status(self) -> dict[str, Any]:
-        """What one replica says of its running and waiting requests."""
+        """What one replica says of its running and waiting requests.
+
+        A pool that was scaled to zero says `asleep`, and goes on sleeping: a call would start a
+        replica. Raises EngineUnavailable where all replicas are lost.
+        """
+        if pools.count(self._handle.app_name, self._handle.deployment_name) == 0:
+            return await self._without_replicas()
         return cast("dict[str, Any]", await self._handle.status.remote())
 
     def _note(self, chain: str) -> Callable[[Segment | Scored], None]:
@@ -109,6 +118,17 @@ class RemoteEngine:
                 del self._served[next(iter(self._served))]
 
         return note
+
+    async def _without_replicas(self) -> dict[str, Any]:
+        """Whether that is what the pool's own scaling wants; only Serve's controller knows."""
+        if self._asking is None or self._asking.done():
+            # One question at a time: a controller that is away holds one thread, not one a poll.
+            self._asking = asyncio.create_task(asyncio.to_thread(serve.status))
+        found = (await asyncio.shield(self._asking)).applications[self._handle.app_name]
+        pool = found.deployments[self._handle.deployment_name]
+        if pool.status == "HEALTHY" or pool.status_trigger == "AUTOSCALING":
+            return {"asleep": True, "running": 0, "waiting": 0}
+        raise EngineUnavailable(f"{self._name}: no replica is up: {pool.message or pool.status}")
 
     @property
     def _name(self) -> str:

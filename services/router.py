@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -13,6 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from atts_core.acceptance import Gate
+from services.access import OPEN, all_keys, require_keys
 from services.courier import Courier
 from services.http_app import create_app
 from services.logs import write_logs
@@ -27,6 +29,8 @@ from services.runs.registry import Runs
 from services.service import Service
 from services.settings import Settings
 from services.watching import Watcher
+
+log = logging.getLogger(__name__)
 
 
 @serve.ingress()
@@ -49,6 +53,7 @@ class Router:
         self.settings = settings
         self.watchers: list[Watcher] = []
         self._handles = draft, target, store
+        require_keys(settings.access)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self)
@@ -60,7 +65,8 @@ class Router:
         return self._courier.report()
 
     async def ready(self) -> dict[str, Any]:
-        """Both pools answer within a second; the store may be away without harm."""
+        """Both pools answer within a second, or are asleep until they are asked; the store may be
+        away without harm."""
         draft, target = await asyncio.gather(_status(self._draft), _status(self._target))
         return {
             "ready": "error" not in draft and "error" not in target,
@@ -77,6 +83,8 @@ class Router:
         draft, target, store = self._handles
         context = serve.get_replica_context()
         write_logs(self.settings.logs, context.deployment, context.replica_tag)
+        if not all_keys(self.settings.access):
+            log.warning(OPEN)
         if self.settings.logs.requests:
             self.watchers.append(RequestLog(self.settings.logs))
         self._draft, self._target = await asyncio.gather(

@@ -95,6 +95,11 @@ class AccessSettings(Strict):
         description="keys that are let in, each `name`, `sha256`, `requests_per_minute`, "
         f"`concurrent`; more from the environment variable {ENVIRONMENT}; none at all: everybody",
     )
+    required: bool = Field(
+        False,
+        description="whether a router that finds no key, here or in its node's environment, "
+        "refuses to start instead of letting everybody ask",
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description="origins whose pages may call from a browser"
     )

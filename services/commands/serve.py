@@ -18,7 +18,7 @@ import typer
 
 from atts_core.errors import AttsError, BadInput
 from services import capacity, model_files, recorder, serve_config
-from services.access import all_keys
+from services.access import OPEN, all_keys, require_keys
 from services.calibration_store import opened
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
@@ -52,6 +52,10 @@ def serve(
         )
     if address is None:
         require_free(host, port)
+        # Of a cluster elsewhere, the routers' nodes have the keys: they refuse, or warn, there.
+        require_keys(wanted.settings.access)
+        if not all_keys(wanted.settings.access):
+            _say(OPEN)
         # Tried here once: what is wrong with them is said before anything has started.
         opened(wanted.settings.store).close()
         if wanted.settings.record is not None:
@@ -60,8 +64,6 @@ def serve(
             from services.tracing.spans import require
 
             require(wanted.settings.tracing)
-    if not all_keys(wanted.settings.access):
-        _say("NO API KEYS ARE SET: whoever reaches the port may ask (`atts key NAME` makes one)")
     _say(f"starting Ray and {wanted.settings.served_model} …")
     stop = threading.Event()
     shutdown = _start(wanted, host, port, address, metrics_port)
@@ -118,10 +120,10 @@ def _start(
             proxy_location=wanted.proxy_location,
             http_options={**wanted.http.model_dump(), "host": host, "port": port},
         )
-        module, _, builder = wanted.import_path.partition(":")
-        build = getattr(importlib.import_module(module), builder)
+        # Not the builder itself: Serve applies the options only of a file that it reads itself.
+        composition = importlib.import_module(wanted.import_path.partition(":")[0])
         ray_serve.run(
-            build(wanted.settings.model_dump(mode="json"), wanted.options),
+            composition.with_options(wanted.settings.model_dump(mode="json"), wanted.options),
             name="atts",
             route_prefix="/",
         )

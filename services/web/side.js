@@ -145,10 +145,11 @@ function replicas(ready, runs, away) {
     for (const [name, spent] of story.replicas) used.set(name, [...(used.get(name) ?? []), { title, ...spent }]);
   const worked = (all) => all.map(({ title, requests, busy }) =>
     h("small", { class: "used" }, `${title}: ${requests} requests, busy ${seconds(busy)}`));
-  const pools = ready.replicas.map(({ role, model, error, replica, running, waiting, kv_used: held, kv_tokens: room }) => {
+  const pools = ready.replicas.map(({ role, model, error, asleep, replica, running, waiting, kv_used: held, kv_tokens: room }) => {
     const mine = used.get(replica) ?? [];
     used.delete(replica);
     const facts = [
+      asleep ? "asleep until a question comes" : null,
       running === undefined ? null : `${running} running`,
       waiting === undefined ? null : `${waiting} waiting`,
       held !== undefined && room ? `KV ${share(held / room)}` : null,

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ray._common.utils import import_attr
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.schema import ServeDeploySchema
 
-from deployment.app import DEPLOYMENTS, build
+from deployment.app import DEPLOYMENTS, build, with_options
 from services import serve_config
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "deployment"
@@ -40,7 +42,15 @@ def test_serve_takes_it_whole(path: Path) -> None:
 @shipped
 def test_it_builds_as_atts_serve_does(path: Path) -> None:
     config = serve_config.load(path)
-    build(config.settings.model_dump(mode="json"), config.options)
+    with_options(config.settings.model_dump(mode="json"), config.options)
+
+
+@shipped
+def test_it_builds_as_serve_deploy_and_kuberay_do(path: Path) -> None:
+    """Serve's own way from `import_path` and `args`: it refuses a builder of two parameters."""
+    (application,) = yaml.safe_load(path.read_text())["applications"]
+    builder = import_attr(application["import_path"])
+    call_user_app_builder_with_args_if_necessary(builder, application["args"])
 
 
 def test_the_application_finds_its_models_wherever_it_is_built(

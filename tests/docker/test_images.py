@@ -1,4 +1,4 @@
-"""The image files are clean and agree with the project; none is built here, for want of Docker."""
+"""The image files are clean and agree with the project. No image is built, none is run."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ def users(stage: str) -> list[str]:
     return (users(above[stage]) if above[stage] in above else []) + own
 
 
+def test_the_cpu_image_takes_torch_from_pytorch_s_index_of_cpu_builds() -> None:
+    assert "ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu\n" in DOCKERFILE
+    assert pins("constraints.txt")["torch"].replace(".", "").isdigit()  # no local version
+
+
 def test_everything_that_is_copied_exists_and_is_sent_to_the_builder() -> None:
     sent = [
         line[1:]
@@ -87,7 +92,7 @@ def test_compose_pins_its_images_and_holds_no_password() -> None:
         assert re.search(r":v?\d+\.\d+(\.\d+)?", service["image"])
         for name, value in service["environment"].items() if "environment" in service else []:
             if "PASSWORD" in name or "KEYS" in name:
-                assert value.startswith("${")
+                assert re.match(r"\$\{ATTS_API_KEYS:-\}$|\$\{[A-Z_]+:\?.+\}$", value), name
 
 
 def test_compose_publishes_on_this_machine_only() -> None:
@@ -137,7 +142,7 @@ def test_all_that_the_project_needs_is_pinned_in_both_images() -> None:
     """To mend: see docker/README.md."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    common = [*project["dependencies"], *extras["postgres"]]
+    common = [*project["dependencies"], *extras["postgres"], *extras["tracing"]]
     assert named(common) <= set(pins("constraints.txt"))
     assert named([*common, *extras["vllm"]]) <= set(pins("docker/constraints-cuda.txt"))
 

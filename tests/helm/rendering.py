@@ -11,7 +11,11 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[2]
 CHART = PROJECT / "helm" / "atts"
 GOLDEN = Path(__file__).parent / "golden"
-VALUE_SETS = sorted((CHART / "ci").glob("*.yaml"))
+VALUE_SETS = [
+    *sorted((CHART / "ci").glob("*.yaml")),
+    *sorted((Path(__file__).parent / "values").glob("*.yaml")),
+]
+"""Those that ship, and what they leave out."""
 
 Values = dict[str, Any]
 

@@ -20,6 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 from atts_core.settings import validated
 from deployment import chart_schema
 from services import capacity, serve_config
+from services.metrics import catalogue
 from services.settings import Settings
 from tests.helm import rendering
 
@@ -116,7 +117,7 @@ def test_the_models_fit_the_gpus_of_their_groups(path: Path, tmp_path: Path) -> 
     file.write_text(yaml.safe_dump(config))
     loaded = serve_config.load(file)
     capacity.require_fit(loaded)
-    assert len(list(capacity.placements(loaded))) == (0 if path.stem == "cpu-demo" else 2)
+    assert len(list(capacity.placements(loaded))) == (2 if "settings" in values else 0)
 
 
 @by_value_set
@@ -183,6 +184,49 @@ def test_rules_and_dashboards_are_the_files_of_the_chart() -> None:
     assert given == {file.name: file.read_text() for file in (files / "dashboards").glob("*.json")}
     assert all(one["metadata"]["labels"]["grafana_dashboard"] == "1" for one in maps)
     assert {one["metadata"]["name"] for one in maps} >= {"rel-atts-overview"}
+
+
+def test_rules_and_overview_follow_the_objective_in_the_values() -> None:
+    docs = "https://docs.example.com/operations"
+    objective = {"latencySeconds": 500, "slowShare": 0.02, "runbookUrl": docs}
+    values = {
+        "apiKeys": {"open": True},
+        "monitoring": {
+            "prometheusRule": {"enabled": True} | objective,
+            "dashboards": {"enabled": True},
+        },
+    }
+    found = rendering.objects(values)
+    (made,) = rendering.of_kind(found, "PrometheusRule")
+    rules = [rule for group in made["spec"]["groups"] for rule in group["rules"]]
+    slow = [r["expr"] for r in rules if r.get("record", "").startswith("atts:requests_slow:")]
+    assert len(slow) == 4
+    assert all('le=~"500(\\\\.0)?"' in expr for expr in slow)
+    alerts = {rule["alert"]: rule for rule in rules if "alert" in rule}
+    for name, times in (("AttsLatencyFastBurn", "14.4"), ("AttsLatencySlowBurn", "6")):
+        assert alerts[name]["expr"].count(f"> {times} * 0.02") == 2
+        assert "longer than 500 s" in alerts[name]["annotations"]["summary"]
+        assert "(2 % of answers" in alerts[name]["annotations"]["description"]
+    for name, alert in alerts.items():
+        assert alert["annotations"]["runbook_url"] == f"{docs}#{name.lower()}"
+    assert "> 0.05" in alerts["AttsErrorRate"]["expr"]
+    (overview,) = [
+        text
+        for one in rendering.of_kind(found, "ConfigMap")
+        for name, text in one["data"].items()
+        if name == "overview.json"
+    ]
+    assert overview.count("/ 0.02") == 3
+    assert "above 500 s over the 2 % that the objective" in overview
+    assert '"value": 50,' not in overview
+    json.loads(overview)
+
+
+def test_an_objective_is_a_bound_of_the_histogram() -> None:
+    schema = yaml.safe_load(chart_schema.SCHEMA.read_text())
+    monitoring = schema["properties"]["monitoring"]["properties"]
+    allowed = monitoring["prometheusRule"]["properties"]["latencySeconds"]["enum"]
+    assert allowed == [bound for bound in catalogue.LATENCY.buckets if bound >= 1]
 
 
 def test_the_pair_of_the_chart_is_that_of_the_local_configuration() -> None:

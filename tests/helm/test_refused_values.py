@@ -27,6 +27,11 @@ def values(**changed: Any) -> dict[str, Any]:
     return {"apiKeys": {"open": True}} | changed
 
 
+def postgres(**changed: Any) -> dict[str, Any]:
+    at = {"host": "pg", "passwordSecret": {"name": "pw"}}
+    return {"memory": False, "postgres": at | changed}
+
+
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
@@ -54,11 +59,14 @@ def values(**changed: Any) -> dict[str, Any]:
         ({"store": {"postgres": {"sslmode": "on"}}}, "/store/postgres/sslmode"),
         ({"store": {"postgres": {"password": "x"}}}, "/store/postgres"),
         ({"store": {"postgres": {"host": "h/db"}}}, "/store/postgres/host"),
+        ({"store": {"postgres": {"rootCert": {"name": "ca"}}}}, "/store/postgres/rootCert"),
         ({"redis": {"address": "redis"}}, "/redis/address"),
         ({"apiKeys": {"keys": "sk-1"}}, "/apiKeys"),
         ({"apiKeys": {"existingSecret": {"name": "My Secret"}}}, "/apiKeys/existingSecret/name"),
         ({"modelCache": {"size": "100"}}, "/modelCache/size"),
         ({"modelCache": {"accessMode": "ReadWriteSome"}}, "/modelCache/accessMode"),
+        ({"monitoring": {"prometheusRule": {"latencySeconds": 60}}}, "latencySeconds"),
+        ({"monitoring": {"prometheusRule": {"slowShare": 0.1}}}, "slowShare"),
         ({"service": {"type": "Public"}}, "/service/type"),
         ({"httpRoute": {"requestTimeout": "ten minutes"}}, "/httpRoute/requestTimeout"),
         ({"networkPolicy": {"clients": [{"namespace": "x"}]}}, "/networkPolicy/clients/0"),
@@ -98,6 +106,13 @@ def test_the_schema_refuses(wrong: dict[str, Any], place: str) -> None:
             "apiKeys: open is true, and there are keys",
             "Set apiKeys.open to false",
         ),
+        (
+            values(
+                settings={"draft": DRAFT, "target": DRAFT, "access": {"required": True}},
+            ),
+            "apiKeys: open is true, and settings.access.required is true",
+            "Set apiKeys.open to false",
+        ),
         (values(store={"postgres": {"host": "pg"}}), "two stores", "set store.memory to false"),
         (values(store={"memory": False}), "no store", "set store.postgres.host"),
         (
@@ -127,12 +142,12 @@ def test_the_schema_refuses(wrong: dict[str, Any], place: str) -> None:
             "target.gpus to 1",
         ),
         (
-            values(target={"groups": [group(nodes={"min": 0, "max": 0})]}),
+            values(target={"groups": [group(gpus=0, nodes={"min": 0, "max": 0})]}),
             "a target pool without nodes",
             "raise it in one",
         ),
         (
-            values(target={"groups": [group(nodes={"min": 2, "max": 1})]}),
+            values(target={"groups": [group(gpus=0, nodes={"min": 2, "max": 1})]}),
             "target.groups[0].nodes: min 2 is above max 1",
             "lower min",
         ),
@@ -150,6 +165,66 @@ def test_the_schema_refuses(wrong: dict[str, Any], place: str) -> None:
             values(draft={"gpus": 1, "replicas": {"min": 1, "max": 1}}),
             "holds no replica of draft",
             "use larger nodes",
+        ),
+        (
+            values(
+                settings={"draft": DRAFT, "target": GPU_TARGET | {"tensor_parallel": 1}},
+                target={"replicas": {"min": 1, "max": 1}, "groups": [group(gpus=0)]},
+            ),
+            "target.gpus: 0, but settings.target.engine is vllm",
+            "Set target.gpus to 1",
+        ),
+        (
+            values(
+                settings={"draft": DRAFT, "target": GPU_TARGET},
+                target=FOUR_GPUS | {"cpus": 4, "groups": [group(cpu="2")]},
+            ),
+            "target.groups[0]: a node (cpu 2, gpus 4) holds no replica of target",
+            "lower target.cpus",
+        ),
+        (
+            values(
+                settings={"draft": DRAFT, "target": GPU_TARGET},
+                target=FOUR_GPUS
+                | {"cpus": 5, "replicas": {"min": 1, "max": 2}, "groups": [group(gpus=8)]},
+            ),
+            "target.replicas.max: 2 replicas, but the groups' nodes hold 1",
+            "raise nodes.max",
+        ),
+        (
+            values(target={"groups": [group(gpus=1)]}),
+            "target.groups[0].gpus: 1 GPUs that no replica uses: target.gpus is 0",
+            "the group's gpus to 0",
+        ),
+        (
+            values(router={"cpus": 3}),
+            "router.groups[0]: a node (cpu 2, gpus 0) holds no replica of router",
+            "lower router.cpus",
+        ),
+        (
+            values(router={"cpus": 2}),
+            "router.cpus: 2 leaves no node of router.groups the 0.1 cores of the calibration store",
+            "lower router.cpus",
+        ),
+        (
+            values(modelCache={"enabled": True, "accessMode": "ReadOnlyMany"}),
+            "modelCache.accessMode: ReadOnlyMany",
+            "modelCache.existingClaim",
+        ),
+        (
+            values(modelCache={"enabled": True, "accessMode": "ReadWriteOncePod"}),
+            "modelCache.accessMode: ReadWriteOncePod lets one pod mount",
+            "use ReadWriteMany",
+        ),
+        (
+            values(store=postgres(sslmode="verify-full")),
+            "store.postgres.rootCert: missing: sslmode verify-full",
+            "existingSecret or existingConfigMap",
+        ),
+        (
+            values(store=postgres(rootCert={"existingSecret": "a", "existingConfigMap": "b"})),
+            "store.postgres.rootCert: two sources",
+            "Name one of them",
         ),
         (
             values(target={"groups": [group(name="draft")]}),

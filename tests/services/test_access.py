@@ -9,7 +9,8 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from services.access import Access, all_keys, hashed, new_key
+from atts_core.errors import BadInput
+from services.access import Access, all_keys, hashed, new_key, require_keys
 from services.proxy import WithoutUnsafeHeaders, middlewares
 from services.settings import ENVIRONMENT, AccessSettings, Key
 from tests.services.conftest import backend, client
@@ -53,6 +54,17 @@ async def test_each_key_opens_and_health_needs_none() -> None:
         assert (await http.get("/health")).status_code == 200
         for name in ("ann", "ben"):
             assert (await http.get("/v1/models", headers=as_(name))).status_code == 200
+
+
+@pytest.mark.parametrize("environment", [{}, {ENVIRONMENT: ""}, {ENVIRONMENT: " , "}])
+def test_where_keys_are_required_none_is_refused(environment: dict[str, str]) -> None:
+    required = AccessSettings(required=True)
+    with pytest.raises(BadInput, match=r"access.required: there are no API keys.*atts key NAME"):
+        require_keys(required, environment)
+    require_keys(required, {ENVIRONMENT: "one"})
+    given = AccessSettings(required=True, keys=(Key(name="ann", sha256=hashed("right")),))
+    require_keys(given, environment)
+    require_keys(AccessSettings(), environment)
 
 
 def test_keys_of_the_environment_count_too() -> None:

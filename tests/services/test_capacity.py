@@ -11,7 +11,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from atts_core.engine import Capabilities, ScriptedEngine
 from atts_core.errors import BadInput
+from atts_core.settings import Method
 from services import capacity, serve_config
 from services.capacity import GIB
 from services.cli import app
@@ -112,6 +114,29 @@ def test_what_runs_on_a_cpu_or_an_unknown_gpu_is_left_out() -> None:
     bare["Draft"]["ray_actor_options"] = {"num_gpus": 1, "accelerator_type": "B300"}
     (target,) = capacity.placements(replace(config, options=bare))
     assert target.role == "target"
+
+
+def engine(kv_tokens: int, max_len: int = 100_000) -> Capabilities:
+    return replace(ScriptedEngine(lambda *_: "", max_len=max_len).capabilities, kv_tokens=kv_tokens)
+
+
+def test_an_engine_that_holds_no_single_chain_is_refused_with_the_arithmetic() -> None:
+    method = Method(candidates=4, turns=10, draft_tokens=50, target_tokens=30)
+    with pytest.raises(BadInput) as raised:
+        capacity.require_chain("draft", engine(1_823), method)
+    said = raised.value.message
+    assert "KV of 1823 tokens, one chain at its longest has 1824" in said
+    assert "1024 of the question and 10 turns of 50 + 30" in said
+    assert "lower method.turns" in said
+
+
+def test_a_chain_that_fits_starts_and_a_question_that_does_not_is_told() -> None:
+    method = Method(candidates=4, turns=10, draft_tokens=50, target_tokens=30)
+    tight = capacity.require_chain("draft", engine(1_824), method)
+    assert tight is not None
+    assert "4 candidates × 1824" in tight
+    assert capacity.require_chain("draft", engine(4 * 1_824), method) is None
+    assert capacity.require_chain("draft", engine(400, max_len=100), method) is None
 
 
 def test_plan_prints_the_table_and_its_json() -> None:

@@ -62,6 +62,14 @@ def test_a_broken_model_folder_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_required_keys_that_are_missing_are_one_line_and_status_2(tmp_path: Path) -> None:
+    file = changed(tmp_path, {"access": {"required": True}})
+    done = atts("serve", "--config", file, "--port", str(free_port()))
+    assert done.returncode == 2
+    assert "access.required: there are no API keys" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_port_in_use_is_one_line_and_status_2() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -85,6 +93,19 @@ def test_a_pair_that_cannot_work_together_is_told_at_start(tmp_path: Path) -> No
     done = atts("serve", "--config", changed(tmp_path, change), "--port", str(free_port()))
     assert done.returncode == 2
     assert f"{tmp_path}/draft has no chat template" in done.stderr
+
+
+@pytest.mark.serve
+def test_a_pool_that_holds_no_single_chain_is_told_at_start(tmp_path: Path) -> None:
+    """By the replica itself: `serve deploy` and KubeRay start it without `atts serve`."""
+    model = serve_config.load(serve_config.LOCAL).settings.draft.model
+    change: dict[str, object] = {
+        "draft": {"model": model, "threads": 1, "kv_tokens": 256},
+        "store": {"url": "memory"},
+    }
+    done = atts("serve", "--config", changed(tmp_path, change), "--port", str(free_port()))
+    assert done.returncode == 2
+    assert "has room for the KV of 256 tokens, one chain at its longest has" in done.stderr
 
 
 def test_a_question_is_asked_without_a_server() -> None:

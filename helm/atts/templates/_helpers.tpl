@@ -48,6 +48,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-models" (include "atts.fullname" .)) .Values.modelCache.existingClaim -}}
 {{- end -}}
 
+{{/* Where the certificate that PostgreSQL's must be signed by comes from; "" where none is named. */}}
+{{- define "atts.rootCert" -}}
+{{- with .Values.store.postgres -}}
+{{- if .host -}}
+{{- default .rootCert.existingConfigMap .rootCert.existingSecret -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The settings as given, or the embedded pair's: all or nothing, never a mixture of two pairs. */}}
 {{- define "atts.settings" -}}
 {{- .Values.settings | default (.Files.Get "files/embedded-pair.yaml" | fromYaml) | toJson -}}
@@ -59,16 +68,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- int (default 1 (get $engine "tensor_parallel")) -}}
 {{- end -}}
 
-{{/* Replicas of a pool that fit one node of a group: by GPUs where it has any, else by CPUs. */}}
+{{/* Replicas of a pool that fit one node of a group, by its CPUs and its GPUs; one router at most. */}}
 {{- define "atts.replicasPerNode" -}}
 {{- $pool := index .root.Values .pool -}}
+{{- $fit := int (floor (divf (include "atts.cores" .group.cpu | float64) (float64 $pool.cpus))) -}}
 {{- if eq .pool "router" -}}
-1
+{{- $fit = min $fit 1 -}}
 {{- else if gt (float64 $pool.gpus) 0.0 -}}
-{{- int (floor (divf (float64 .group.gpus) (float64 $pool.gpus))) -}}
-{{- else -}}
-{{- int (floor (divf (include "atts.cores" .group.cpu | float64) (float64 $pool.cpus))) -}}
+{{- $fit = min $fit (int (floor (divf (float64 .group.gpus) (float64 $pool.gpus)))) -}}
 {{- end -}}
+{{- $fit -}}
+{{- end -}}
+
+{{/* Cores of the calibration store's replica, which runs beside a router. */}}
+{{- define "atts.storeCores" -}}
+0.1
 {{- end -}}
 
 {{/* A Kubernetes quantity of CPU ("2", "500m") in cores. */}}
@@ -92,4 +106,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "atts.longestDrain" -}}
 {{- max .Values.draft.drainSeconds .Values.target.drainSeconds .Values.router.drainSeconds -}}
+{{- end -}}
+
+{{/* (dict "root" $ "text" TEXT): rules or a dashboard, written for 95 % within 50 s, for our objective. */}}
+{{- define "atts.objective" -}}
+{{- $rule := .root.Values.monitoring.prometheusRule -}}
+{{- $seconds := int $rule.latencySeconds -}}
+{{- $share := printf "%v" $rule.slowShare -}}
+{{- $percent := printf "%v %%" (mulf $rule.slowShare 100) -}}
+{{- $runbook := ternary (printf "runbook_url: %s#" $rule.runbookUrl) "runbook: docs/operations.md#" (ne $rule.runbookUrl "") -}}
+{{- .text
+  | replace "runbook: docs/operations.md#" $runbook
+  | replace "le=~\"50(" (printf "le=~\"%d(" $seconds)
+  | replace "longer than 50 s" (printf "longer than %d s" $seconds)
+  | replace "above 50 s" (printf "above %d s" $seconds)
+  | replace "\"value\": 50," (printf "\"value\": %d," $seconds)
+  | replace "14.4 * 0.05" (printf "14.4 * %s" $share)
+  | replace "6 * 0.05" (printf "6 * %s" $share)
+  | replace "/ 0.05" (printf "/ %s" $share)
+  | replace "(5 % of answers" (printf "(%s of answers" $percent)
+  | replace "the 5 % that the objective" (printf "the %s that the objective" $percent) -}}
 {{- end -}}

@@ -5,6 +5,8 @@ KubeRay injects the probes, the ray start command, Ray's token and /dev/shm.
 {{- define "atts.pod" -}}
 {{- $values := .root.Values -}}
 {{- $models := has .pool (list "draft" "target") -}}
+{{- /* Routers' nodes have the store too, which speaks to PostgreSQL. */ -}}
+{{- $certificate := and (eq .pool "router") (include "atts.rootCert" .root) -}}
 metadata:
   labels:
     {{- include "atts.selector" .root | nindent 4 }}
@@ -137,6 +139,9 @@ spec:
         {{- if and $models $values.modelCache.enabled }}
         - {name: models, mountPath: /models}
         {{- end }}
+        {{- if $certificate }}
+        - {name: postgres-root, mountPath: /etc/atts/postgres, readOnly: true}
+        {{- end }}
   volumes:
     - {name: ray-logs, emptyDir: {}}
     - {name: tmp, emptyDir: {}}
@@ -144,5 +149,18 @@ spec:
     {{- if and $models $values.modelCache.enabled }}
     - name: models
       persistentVolumeClaim: {claimName: {{ include "atts.modelClaim" .root }}}
+    {{- end }}
+    {{- if $certificate }}
+    - name: postgres-root
+      {{- with $values.store.postgres.rootCert }}
+      {{- if .existingSecret }}
+      secret:
+        secretName: {{ .existingSecret }}
+      {{- else }}
+      configMap:
+        name: {{ .existingConfigMap }}
+      {{- end }}
+        items: [{key: {{ .key }}, path: root.crt}]
+      {{- end }}
     {{- end }}
 {{- end -}}

@@ -3,6 +3,10 @@
 {{- $settings := include "atts.settings" . | fromJson -}}
 {{- $store := merge (dict "url" (include "atts.storeUrl" .)) (default (dict) (get $settings "store")) -}}
 {{- $_ := set $settings "store" $store -}}
+{{- if not .Values.apiKeys.open -}}
+{{- /* A Secret that is empty closes the API, it does not open it. */ -}}
+{{- $_ := set $settings "access" (set (default (dict) (get $settings "access")) "required" true) -}}
+{{- end -}}
 proxy_location: EveryNode
 http_options:
   host: 0.0.0.0
@@ -22,7 +26,7 @@ applications:
       - name: CalibrationStore
         num_replicas: 1
         ray_actor_options:
-          num_cpus: 0.1
+          num_cpus: {{ include "atts.storeCores" . }}
           label_selector: {atts-pool: router}
       - name: Router
         {{- include "atts.scaling" .Values.router | nindent 8 }}
@@ -36,6 +40,7 @@ applications:
 {{- with .Values.store.postgres -}}
 {{- if .host -}}
 postgresql://{{ .user }}@{{ .host }}:{{ .port }}/{{ .database }}?sslmode={{ .sslmode }}
+{{- if include "atts.rootCert" $ }}&sslrootcert=/etc/atts/postgres/root.crt{{ end }}
 {{- else -}}
 memory
 {{- end -}}
