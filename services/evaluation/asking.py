@@ -25,6 +25,7 @@ from services.client import ServerLost
 from services.evaluation.account import Account
 from services.evaluation.hosts import Ask, Host
 from services.evaluation.items import Item
+from services.evaluation.profile import from_to
 from services.evaluation.results import Results, Row
 from services.evaluation.specs import PolicySpec
 
@@ -119,6 +120,7 @@ class Evaluation:
         account, body = Account(), policy.body(self.host.model, item.question, seed_of(seed, item))
         completion: dict[str, Any] = {}
         error: str | None = None
+        before = self.host.readings()
         asked, began = time.time(), monotonic()
         try:
             async with aclosing(ask(body)) as run:
@@ -132,6 +134,7 @@ class Evaluation:
         except AttsError as failure:
             error = str(failure)
         latency = monotonic() - began
+        readings = from_to(before, self.host.readings())
         if error is None and "atts" not in completion:
             raise ServerLost(f"{policy.label}, {item.id}: the answer ended without its end")
         return {
@@ -143,6 +146,7 @@ class Evaluation:
             "asked_at": round(asked, 3),
             "began": round(began, 4),
             "latency": round(latency, 4),
+            "readings": readings,
             **account.as_row(began, timeline=item.id == self.plan.items[0].id),
             **await self._graded(item, account, completion.get("atts")),
         }

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from time import process_time
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import httpx
 
@@ -19,6 +20,11 @@ from services.local import LocalBackend
 
 Ask: TypeAlias = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]]
 """From a chat request to its run's events, the last of which is `Completed`."""
+
+Readings: TypeAlias = Mapping[str, Mapping[str, float]]
+"""By model, and for the process: totals since its start."""
+COUNTED = ("steps", "step_seconds", "batched_sequences")
+"""Of an engine: its steps, the seconds it was in them, and the sequences that took part in each."""
 
 
 class Host(Protocol):
@@ -32,6 +38,17 @@ class Host(Protocol):
     def fresh(self) -> Ask:
         """For one policy and seed: with a gate that has seen nothing, where that can be had."""
         ...
+
+    def readings(self) -> Readings:
+        """What the engines' own clocks and counters show now; empty where nobody can tell."""
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """An engine that says what it does, as every engine that is served does."""
+
+    def status(self) -> dict[str, Any]: ...
 
 
 class InProcess:
@@ -50,6 +67,16 @@ class InProcess:
         backend = LocalBackend(self._backend.settings, replace(old, gate=gate, running={}))
         return lambda body: local_run(backend, body)
 
+    def readings(self) -> Readings:
+        """Of each engine that counts its steps, and of this process."""
+        service = self._backend.service
+        found: dict[str, Mapping[str, float]] = {"process": {"cpu_seconds": process_time()}}
+        for model, engine in (("draft", service.draft), ("target", service.target)):
+            status = engine.status() if isinstance(engine, Telling) else {}
+            if "step_seconds" in status:
+                found[model] = {name: status[name] for name in COUNTED}
+        return found
+
 
 class Server:
     """A running server. Its gate goes on learning from policy to policy."""
@@ -60,6 +87,10 @@ class Server:
 
     def fresh(self) -> Ask:
         return lambda body: remote_run(self._url, body)
+
+    def readings(self) -> Readings:
+        """A server's engines are replicas that its HTTP API says nothing of."""
+        return {}
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from services.evaluation.compare import compare
 from services.evaluation.configuration import Asked
 from services.evaluation.results import Results, Row
 from services.evaluation.summary import summarise
-from services.evaluation.table import by_seed, markdown
+from services.evaluation.table import bounds, by_seed, markdown
 
 ORDER = (
     "one policy after the other, seed by seed, each seed beginning with the next policy; one "
@@ -82,6 +82,8 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
                 return about(found)
             case "table", []:
                 return markdown(found["policies"])
+            case "bounds", []:
+                return bounds(found["policies"])
             case "seeds", []:
                 return by_seed(found["policies"])
             case "compare", [one, other]:
@@ -90,7 +92,7 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
                 return _picture(document, results.folder, picture)
         raise BadInput(
             f"--paste: {document}: found `{' '.join([name, *arguments])}`; known are about, table, "
-            "seeds, compare ONE OTHER, picture NAME",
+            "bounds, seeds, compare ONE OTHER, picture NAME",
             field="paste",
         )
 

@@ -77,7 +77,11 @@ def _check(found: dict[str, Any]) -> None:
     assert atts["target_tokens"] > 0
     assert 0 < atts["realised_takeover_rate"] < 1
     assert atts["target_engine_seconds"] <= atts["seconds"] * 1.05
-    assert {"majority", "latency"} <= found["compare"]["measures"].keys()
+    # An engine computes only while a request is in it.
+    assert 0 < atts["target_step_seconds"] <= atts["target_engine_seconds"] * 1.2
+    assert 0 < atts["draft_busy"] <= 1.05
+    assert all(one["draft_busy"] > 0 for one in atts["by_seed"])
+    assert {"majority", "latency", "latency_p95", "seconds"} <= found["compare"]["measures"].keys()
 
 
 def _check_that_another_is_refused(folder: Path) -> None:

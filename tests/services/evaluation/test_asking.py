@@ -12,7 +12,7 @@ from atts_core.engine import Generate
 from atts_core.errors import BadInput, EngineError
 from services.client import ServerLost
 from services.evaluation.asking import Evaluation, Plan, seed_of
-from services.evaluation.hosts import Ask, InProcess, server
+from services.evaluation.hosts import Ask, InProcess, Readings, server
 from services.evaluation.items import Item
 from services.evaluation.progress import Estimate, spoken
 from services.evaluation.results import Results
@@ -44,6 +44,9 @@ class Watched:
         self.model = self._host.model
         self.asked: list[tuple[str, str]] = []
         self.passes = 0
+
+    def readings(self) -> Readings:
+        return self._host.readings()
 
     def fresh(self) -> Ask:
         self.passes += 1
