@@ -17,6 +17,7 @@ from atts_core.errors import AttsError, BadInput
 from atts_core.settings import validated
 from atts_core.types import Comparison
 from services.evaluation import hosts, progress, recorded, report
+from services.evaluation.about import about
 from services.evaluation.asking import Evaluation
 from services.evaluation.configuration import Asked, Wishes, kept_wishes, settings_of
 from services.evaluation.results import Results, read_configuration
@@ -180,7 +181,7 @@ async def _host(wishes: Wishes) -> AsyncIterator[hosts.Host]:
 
 
 def _shown(found: Mapping[str, Any]) -> str:
-    parts = [report.about(found), markdown(found["policies"])]
+    parts = [about(found), markdown(found["policies"])]
     if "compare" in found:
         parts += found["compare"]["words"]
     return "\n\n".join(parts)

@@ -128,8 +128,7 @@ def _ratio(
     mine: Sequence[Row], theirs: Sequence[Row], measure: Measure, statistic: Statistic, seed: int
 ) -> dict[str, Any] | None:
     """The ratio with its interval; None where there is none."""
-    values = (list(_values(rows, measure).values()) for rows in (mine, theirs))
-    found = ratio(*values, statistic, seed=seed)
+    found = ratio(_values(mine, measure), _values(theirs, measure), statistic, seed=seed)
     if found is None:
         return None
     return {
@@ -142,14 +141,14 @@ def _ratio(
     }
 
 
-def _values(rows: Sequence[Row], measure: Measure) -> dict[str, list[float]]:
+def _values(rows: Sequence[Row], measure: Measure) -> list[list[float]]:
     """Each question's values, one a seed."""
     found: dict[str, list[float]] = {}
     for row in rows:
         value = measure(row)
         assert value is not None  # such rows have been left out
         found.setdefault(row["question"], []).append(value)
-    return found
+    return list(found.values())
 
 
 def _of_the_set(mine: Sequence[Row], theirs: Sequence[Row]) -> dict[str, Any] | None:

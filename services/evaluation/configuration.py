@@ -6,7 +6,9 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ class Asked:
             "at_once": plan.at_once,
             "comparison": plan.comparison,
             "tolerance": plan.tolerance,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": machine(),
             "host": dict(host),
         }
 
@@ -119,14 +121,34 @@ def seeds(text: str) -> list[int]:
 
 
 def settings_of(config: Path) -> dict[str, Any]:
-    """What answers in this process depend on: models, method and calibration."""
+    """What answers in this process depend on: models, method, calibration, and the code."""
     settings = serve_config.load(config).settings.model_dump(mode="json")
-    return {
-        "draft": settings["draft"]["model"],
-        "target": settings["target"]["model"],
-        "method": settings["method"],
-        "calibration": settings["calibration"],
-    }
+    kept = ("draft", "target", "method", "calibration")
+    return {**{name: settings[name] for name in kept}, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Of what computes here; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in ("atts", "torch", "transformers", "vllm", "numpy"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def machine() -> str:
+    """The processor's name and its cores."""
+    return f"{_processor() or platform.machine()}; {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    """As Linux names it; elsewhere as Python can tell."""
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    named = re.search(r"^model name\s*: *(.*)$", described, re.MULTILINE)
+    return named[1].strip() if named else platform.processor()
 
 
 def kept_wishes(folder: Path) -> dict[str, Any]:
