@@ -19,8 +19,8 @@ from atts_core.types import Comparison
 from services.evaluation import hosts, progress, recorded, report
 from services.evaluation.about import about
 from services.evaluation.asking import Evaluation
-from services.evaluation.configuration import Asked, Wishes, kept_wishes, settings_of
-from services.evaluation.results import Results, read_configuration
+from services.evaluation.configuration import Asked, Wishes, kept, settings_of
+from services.evaluation.results import WORDS, Results
 from services.evaluation.table import markdown
 from services.mathematics import mathematics
 from services.settings import ComparisonSettings
@@ -87,11 +87,12 @@ def evaluate(
         "server": server and server.rstrip("/"), "config": config,
     }  # fmt: skip
     folder = out or Path("results") / datetime.now().strftime("eval-%Y%m%d-%H%M%S")
-    kept = kept_wishes(folder) if resume else {}
-    wishes = validated(Wishes, kept | {k: v for k, v in given.items() if v is not None})
+    there = kept(folder) if resume else None
+    before = there["asked"] if there is not None else {}
+    wishes = validated(Wishes, before | {k: v for k, v in given.items() if v is not None})
     asked = Asked.of(wishes)
     _require_known(compare, asked)
-    found = asyncio.run(_evaluate(asked, folder, resume, compare, pictures, paste))
+    found = asyncio.run(_evaluate(asked, folder, there, resume, compare, pictures, paste))
     print(json.dumps(found, indent=2) if json_ else _shown(found))
 
 
@@ -116,18 +117,16 @@ def _require_known(compared: tuple[str, str] | None, asked: Asked) -> None:
 async def _evaluate(
     asked: Asked,
     folder: Path,
+    there: Mapping[str, Any] | None,
     resume: bool,
     compared: tuple[str, str] | None,
     pictures: bool,
     document: Path | None,
 ) -> dict[str, Any]:
-    there = read_configuration(folder) if resume else None
     host = await _identity(asked.wishes, there)
     configuration = asked.configuration(host)
-    kept = {**configuration, "asked": asked.wishes.model_dump(mode="json", exclude_unset=True)}
-    if there is not None:
-        kept["asked"] = there["asked"]
-    with Results(folder, kept, resume=resume) as results:
+    words = asked.wishes.model_dump(mode="json", exclude_unset=True)
+    with Results(folder, {**configuration, WORDS: words}, resume=resume) as results:
         skipped: dict[str, str] = {}
         if asked.left(results):
             print(f"results go to {folder}", file=sys.stderr)
@@ -155,9 +154,11 @@ async def _identity(wishes: Wishes, there: Mapping[str, Any] | None) -> dict[str
 
 async def _ask(asked: Asked, results: Results) -> dict[str, str]:
     """Ask what is left; labels that cannot be served, with the reason."""
-    with progress.shown(asked.plan, results) as done:
+    with progress.shown(asked.plan, results) as shown:
         async with _host(asked.wishes) as host, mathematics(ComparisonSettings()) as formulas:
-            evaluation = Evaluation(asked.plan, host, results, formulas, on_row=done)
+            evaluation = Evaluation(
+                asked.plan, host, results, formulas, on_row=shown.done, on_skip=shown.skip
+            )
             try:
                 await evaluation.run()
             except (AttsError, asyncio.CancelledError) as stopped:

@@ -61,6 +61,7 @@ class Evaluation:
     results: Results
     mathematics: Mathematics | None
     on_row: Callable[[Row], None] = lambda row: None
+    on_skip: Callable[[str], None] = lambda label: None
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     skipped: dict[str, str] = field(default_factory=dict)
     """By label, why a policy cannot be served here."""
@@ -91,6 +92,7 @@ class Evaluation:
         except BadInput as error:
             if error.field == UNAVAILABLE:
                 self.skipped[policy.label] = error.message
+                self.on_skip(policy.label)
             elif error.field and not error.field.startswith("messages"):
                 raise BadInput(f"{policy.label}: {error.message}", field=error.field) from None
         except (ServerLost, Overloaded):

@@ -22,7 +22,7 @@ from services.evaluation import datasets, results, specs
 from services.evaluation.asking import Plan
 from services.evaluation.datasets import Dataset
 
-VERSION = 1
+VERSION = 2
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -151,8 +151,16 @@ def _processor() -> str:
     return named[1].strip() if named else platform.processor()
 
 
-def kept_wishes(folder: Path) -> dict[str, Any]:
-    """The words with which the folder's evaluation was asked for; none where it is new."""
+def kept(folder: Path) -> dict[str, Any] | None:
+    """The configuration of the folder's evaluation; None where there is none.
+
+    Raises `BadInput` where it is that of something else.
+    """
     there = results.read_configuration(folder)
-    asked = (there or {}).get("asked", {})
-    return dict(asked)
+    if there is not None and not all(isinstance(there.get(k), dict) for k in ("asked", "host")):
+        raise BadInput(
+            f"--resume: {folder / results.CONFIGURATION} is not that of an evaluation; choose "
+            "another folder",
+            field="resume",
+        )
+    return there

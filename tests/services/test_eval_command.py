@@ -94,6 +94,14 @@ def _check_that_another_is_refused(folder: Path) -> None:
     assert "--resume" in ended.stderr
 
 
+def test_a_folder_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "configuration.json").write_text('{"version": 1, "asked": {}}')
+    ended = run("--resume", "--out", str(tmp_path))
+    assert ended.returncode == 2
+    assert "configuration.json is not that of an evaluation" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

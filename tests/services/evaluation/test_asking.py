@@ -63,9 +63,11 @@ class Watched:
         return noted
 
 
-async def evaluate(folder: Path, host: Any, wanted: Plan) -> tuple[Results, dict[str, str]]:
+async def evaluate(
+    folder: Path, host: Any, wanted: Plan, on_skip: Callable[[str], None] = lambda label: None
+) -> tuple[Results, dict[str, str]]:
     with Results(folder, {}, resume=True) as results:
-        evaluation = Evaluation(wanted, host, results, None)
+        evaluation = Evaluation(wanted, host, results, None, on_skip=on_skip)
         await evaluation.run()
         return results, evaluation.skipped
 
@@ -139,7 +141,9 @@ async def test_a_policy_that_the_models_cannot_serve_is_skipped_with_the_reason(
             return BadInput("atts.policy: draft-only needs a chat model", field="atts.policy")
         return None
 
-    results, skipped = await evaluate(tmp_path, Watched(refuse), plan())
+    told: list[str] = []
+    results, skipped = await evaluate(tmp_path, Watched(refuse), plan(), told.append)
+    assert told == ["draft-only"]
     assert skipped == {"draft-only": "atts.policy: draft-only needs a chat model"}
     assert {policy for policy, _, _ in results.rows} == {"atts"}
 
@@ -179,4 +183,9 @@ async def test_the_estimate_counts_what_is_left_at_each_policy_s_own_pace(tmp_pa
         assert estimate.seconds == pytest.approx((3 * 10 + 4 * 10) / 2)
         estimate.done({"policy": "draft-only", "latency": 2.0, "error": None})
         assert estimate.seconds == pytest.approx((3 * 10 + 3 * 2) / 2)
+        assert estimate.skip("draft-only") == 3
+        assert estimate.seconds == pytest.approx(3 * 10 / 2)
+        for _ in range(3):
+            estimate.done({"policy": "atts", "latency": 10.0, "error": None})
+        assert (estimate.left, spoken(estimate.seconds)) == (0, "0 s")
     assert [spoken(s) for s in (40, 600, 11_100)] == ["40 s", "10 min", "3 h 05 min"]
