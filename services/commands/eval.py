@@ -74,6 +74,15 @@ def evaluate(
 ) -> None:
     """Ask policies the same questions; accuracy, latency and cost, with what the data can tell."""
     if from_trace is not None or questions is not None:
+        _refuse_beside_a_trace(
+            {
+                "--dataset": dataset, "--policy": policy, "--option": option,
+                "--candidates": candidates, "--turns": turns, "--seeds": seeds,
+                "--at-once": at_once, "--limit": limit, "--instruction": instruction,
+                "--config": config, "--out": out, "--resume": resume, "--compare": compare,
+                "--paste": paste,
+            }
+        )  # fmt: skip
         found = _graded(from_trace, questions, comparison, tolerance)
         print(json.dumps(found, indent=2) if json_ else recorded.as_table(found))
         return
@@ -103,6 +112,16 @@ def _graded(
         missing = "--from-trace TRACE" if trace is None else "--questions FILE"
         raise BadInput(f"{missing} is missing: a trace and its questions go together")
     return asyncio.run(recorded.recorded(trace, questions, how or "auto", tolerance or 0.0))
+
+
+def _refuse_beside_a_trace(given: Mapping[str, Any]) -> None:
+    """`BadInput` that names the options by which nothing would be asked."""
+    idle = [name for name, value in given.items() if value]
+    if idle:
+        raise BadInput(
+            f"--from-trace: {', '.join(idle)} say nothing of a recorded run: it is graded as it "
+            "is, with --questions, --comparison and --tolerance"
+        )
 
 
 def _require_known(compared: tuple[str, str] | None, asked: Asked) -> None:
@@ -142,14 +161,14 @@ async def _evaluate(
 async def _identity(wishes: Wishes, there: Mapping[str, Any] | None) -> dict[str, Any]:
     """Who answers: a server is asked, unless it is gone and its folder may be whole."""
     if wishes.server is None:
-        return settings_of(Path(wishes.config))
+        return settings_of(Path(wishes.config), wishes.at_once)
     try:
         served = await hosts.served(wishes.server)
     except AttsError:
         if there is None or there["host"].get("server") != wishes.server:
             raise
         return dict(there["host"])
-    return {"server": wishes.server, "pair": served["pair"]}
+    return {"server": wishes.server, **{k: served[k] for k in ("pair", "version", "method")}}
 
 
 async def _ask(asked: Asked, results: Results) -> dict[str, str]:

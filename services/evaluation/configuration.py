@@ -120,9 +120,19 @@ def seeds(text: str) -> list[int]:
     return numbers
 
 
-def settings_of(config: Path) -> dict[str, Any]:
-    """What answers in this process depend on: models, method, calibration, and the code."""
-    settings = serve_config.load(config).settings.model_dump(mode="json")
+def settings_of(config: Path, at_once: int) -> dict[str, Any]:
+    """What answers in this process depend on: models, method, calibration, and the code.
+
+    Raises `BadInput` where the configuration has no room for as many questions at once.
+    """
+    wanted = serve_config.load(config).settings
+    if at_once > wanted.limits.max_running:
+        raise BadInput(
+            f"--at-once: found {at_once}; {config} has room for {wanted.limits.max_running} at "
+            "once (limits.max_running)",
+            field="at_once",
+        )
+    settings = wanted.model_dump(mode="json")
     kept = ("draft", "target", "method", "calibration")
     return {**{name: settings[name] for name in kept}, "versions": versions()}
 

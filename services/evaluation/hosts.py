@@ -111,12 +111,13 @@ async def server(url: str) -> AsyncIterator[Server]:
     yield Server(url, (await served(url))["model"])
 
 
-async def served(url: str) -> Mapping[str, str]:
-    """What a server says that it serves: `model`, and `pair` where its gate has one."""
+async def served(url: str) -> Mapping[str, Any]:
+    """What a server says that it serves: `model`, `pair`, its `version` and its `method`."""
     async with httpx.AsyncClient(base_url=url, timeout=10, headers=authorization()) as client:
         try:
             models = await client.get("/v1/models")
             calibration = await client.get("/v1/atts/calibration")
+            version = await client.get("/version")
         except httpx.HTTPError as error:
             raise ServerLost(f"{url}: {type(error).__name__}: {error}") from None
     if models.status_code in (401, 403):
@@ -127,6 +128,7 @@ async def served(url: str) -> Mapping[str, str]:
     try:
         name = str(models.json()["data"][0]["id"])
         pair = str(calibration.json()["pair"])
+        code, method = version.json()["version"], dict(version.json()["method"])
     except (ValueError, KeyError, IndexError, TypeError):
         raise AttsError(f"{url} does not answer as an ATTS server does") from None
-    return {"model": name, "pair": pair}
+    return {"model": name, "pair": pair, "version": code, "method": method}

@@ -57,6 +57,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], at: str = "")
     return found
 
 
+def _without_words(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in configuration.items() if name != WORDS}
+
+
 def _short(value: Any) -> str:
     text = "nothing" if value is None else json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "…"
@@ -128,7 +132,7 @@ class Results:
             )
         # As it reads after a round through JSON: tuples are lists, keys are texts.
         here = json.loads(json.dumps(configuration))
-        changed = differences(*({k: v for k, v in c.items() if k != WORDS} for c in (there, here)))
+        changed = differences(_without_words(there), _without_words(here))
         if changed:
             raise BadInput(
                 f"--resume: {self.folder} holds results of another configuration: "

@@ -99,6 +99,7 @@ def figures(rows: Sequence[Row], expected: int) -> Figures:
         "questions": len({row["question"] for row in rows}),
         "seeds": len({row["seed"] for row in rows}),
         "unasked": expected - len(rows),
+        "answered": len(answered),
         "failed": len(rows) - len(answered),
         "undecided": sum(row["undecided"] for row in rows),
         "endings": endings,

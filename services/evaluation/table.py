@@ -12,9 +12,9 @@ NOTES = (
     "answer. pass@m: questions with a right chain among these. In brackets: 95 % interval (Wilson, "
     "over questions). Times are a question's, from sending to the last byte; *set*: seconds in "
     "which questions were in flight. Tokens are thousands; *wasted* ones are in no chain that "
-    "voted. Engine s: seconds in which the model's engines had a request; *busy*: share of the "
-    "set's seconds in which they computed, by their own clocks. *AAI*: asynchronous arithmetic "
-    "intensity."
+    "ended by itself. Engine s: seconds in which the model's engines had a request; *busy*: share "
+    "of the set's seconds in which they computed, by their own clocks. *AAI*: asynchronous "
+    "arithmetic intensity."
 )
 CUT = " (†: others were cancelled, and the slowest are cancelled first)"
 

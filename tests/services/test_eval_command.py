@@ -113,6 +113,11 @@ def test_a_folder_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
         (["--from-trace", "trace.jsonl"], "--questions FILE is missing"),
         (["--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (["--at-once", "0"], "at_once: found 0"),
+        (["--at-once", "17"], "has room for 16 at once (limits.max_running)"),
+        (
+            ["--from-trace", "t", "--questions", "q", "--out", "o", "--policy", "atts"],
+            "--from-trace: --policy, --out say nothing of a recorded run",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_that_says_what_to_do(
