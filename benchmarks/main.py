@@ -66,8 +66,8 @@ def as_table(result: dict[str, Any]) -> str:
     nominal = policies["atts"]["nominal_takeover_rate"]
     lines = [
         f"{result['problems']} held-out problems of 8-12 steps, m = {result['candidates']}, "
-        f"nominal takeover rate {nominal:g}, seed {result['seed']}, {result['at_once']} questions at "
-        f"once; {result['machine']}",
+        f"nominal takeover rate {nominal:g}, seed {result['seed']}, {result['at_once']} questions "
+        f"at once; {result['machine']}",
         "",
         f"{'':<14}{'pass@1':>8}{'majority':>10}{'rate':>8}{'target share':>14}"
         f"{'target tokens':>15}{'p50 s':>8}{'p95 s':>8}{'seconds':>9}",
