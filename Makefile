@@ -70,19 +70,21 @@ bench: $(RUN) ## the policies side by side over HTTP
 
 # What docs/benchmarks.md shows. Each run goes on where it was stopped; remove results/ to begin anew.
 EVAL := $(BIN)/atts eval --resume --candidates 8 --paste docs/benchmarks.md
-ALL := target-only draft-only atts atts-sync random-takeover self-consistency best-of-n specreason \
-	speculative-thinking deepconf-online
-SWEEP := atts rate-0.2=atts:takeover_rate=0.2 rate-0.6=atts:takeover_rate=0.6 \
-	adaptive=atts:coverage=adaptive no-consensus=atts:consensus=false \
+# atts-sync takes 2 of 8 at the shipped rate of 0.2: rate-0.25 is atts at the rate it realises.
+MATCHED := rate-0.25=atts:takeover_rate=0.25
+ALL := target-only draft-only atts atts-sync $(MATCHED) random-takeover self-consistency best-of-n \
+	specreason speculative-thinking deepconf-online
+SWEEP := target-only atts rate-0.05=atts:takeover_rate=0.05 rate-0.1=atts:takeover_rate=0.1 \
+	rate-0.4=atts:takeover_rate=0.4 adaptive=atts:coverage=adaptive no-consensus=atts:consensus=false \
 	confidence=atts:confidence=0.95 continue=atts:on_rejection=continue \
-	half-a-step=atts:draft_tokens=12 two-takeovers=atts:target_tokens=48
+	half-a-step=atts:draft_tokens=12 short-takeover=atts:target_tokens=8
 
-bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (hours)
+bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (an hour)
 	test -e docs/benchmarks.md || cp benchmarks/policies.md docs/benchmarks.md
 	$(EVAL) --dataset embedded:n=200,seed=7 --seeds 3 --at-once 8 --out results/policies \
 		$(addprefix --policy ,$(ALL)) $(ARGS)
-	$(EVAL) --dataset embedded:n=200,seed=7 --seeds 1 --at-once 1 --out results/alone \
-		$(addprefix --policy ,target-only atts atts-sync) $(ARGS)
+	$(EVAL) --dataset embedded:n=200,seed=7 --limit 100 --seeds 3 --at-once 1 --out results/alone \
+		$(addprefix --policy ,target-only atts atts-sync $(MATCHED)) $(ARGS)
 	$(EVAL) --dataset embedded:n=100,seed=8 --seeds 1 --at-once 8 --out results/sweep \
 		$(addprefix --policy ,$(SWEEP)) $(ARGS)
 

@@ -73,6 +73,7 @@ def _summary(answers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     return {
         "pass_at_1": sum(shares) / len(shares) if shares else 0.0,
         "majority_accuracy": sum(right) / len(right),
+        "nominal_takeover_rate": answers[0]["takeover_rate"]["nominal"],
         "realised_takeover_rate": rejected / decisions if decisions else None,
         "target_token_share": target / (draft + target),
         "draft_tokens": draft,

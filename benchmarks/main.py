@@ -13,20 +13,28 @@ from models.arithmetic.problems import held_out
 
 POLICIES = ("target-only", "draft-only", "atts")
 CANDIDATES = 8
-RATE = 0.4
 
 
 def run(
-    *, problems: int, seed: int, at_once: int, server: str | None, coverage: str | None = None
+    *,
+    problems: int,
+    seed: int,
+    at_once: int,
+    server: str | None,
+    coverage: str | None = None,
+    rate: float | None = None,
 ) -> dict[str, Any]:
     """All policies, one after the other, on one server with the shipped configuration.
 
-    `coverage` is the requests' own, where it is to be another than the configuration's.
+    `coverage` and the takeover `rate` are the requests' own, where they are to be others than the
+    configuration's.
     """
     questions = list(held_out(problems, seed))
     with running_server(server) as url:
         policies = {
-            policy: asyncio.run(measure(url, _asked(policy, coverage), questions, seed, at_once))
+            policy: asyncio.run(
+                measure(url, _asked(policy, coverage, rate), questions, seed, at_once)
+            )
             for policy in POLICIES
         }
     return {
@@ -40,10 +48,10 @@ def run(
     }
 
 
-def _asked(policy: str, coverage: str | None) -> Asked:
+def _asked(policy: str, coverage: str | None, rate: float | None) -> Asked:
     options = {
         "candidates": CANDIDATES,
-        "takeover_rate": RATE,
+        "takeover_rate": rate,
         # Lone models run to their end: pass@1 is counted over all their chains.
         "consensus": policy == "atts",
         "coverage": coverage,
@@ -55,10 +63,11 @@ def as_table(result: dict[str, Any]) -> str:
     """The result for people; ratios are to target-only in the same run."""
     policies = result["policies"]
     base = policies["target-only"]
+    nominal = policies["atts"]["nominal_takeover_rate"]
     lines = [
         f"{result['problems']} held-out problems of 8-12 steps, m = {result['candidates']}, "
-        f"nominal takeover rate {RATE}, seed {result['seed']}, {result['at_once']} questions at "
-        f"once; {result['machine']}",
+        f"nominal takeover rate {nominal:g}, seed {result['seed']}, {result['at_once']} questions "
+        f"at once; {result['machine']}",
         "",
         f"{'':<14}{'pass@1':>8}{'majority':>10}{'rate':>8}{'target share':>14}"
         f"{'target tokens':>15}{'p50 s':>8}{'p95 s':>8}{'seconds':>9}",

@@ -57,7 +57,7 @@ async def remote_run(server: str, body: dict[str, Any]) -> AsyncGenerator[dict[s
             client.stream("POST", f"{server}/v1/chat/completions", json=asked) as response,
         ):
             if response.status_code != 200:
-                raise _refused(response.status_code, await response.aread())
+                raise _refused(response, await response.aread())
             async for line in response.aiter_lines():
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
@@ -102,12 +102,18 @@ async def local_run(backend: Backend, body: dict[str, Any]) -> AsyncGenerator[di
             yield {"event": "Completed", "completion": kept | {"message": message}}
 
 
-def _refused(status: int, body: bytes) -> AttsError:
+def _refused(response: httpx.Response, body: bytes) -> AttsError:
+    status = response.status_code
     try:
         error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         return AttsError(f"the server answered with status {status}")
     message = error["message"]
     if status == 429:
-        return Overloaded(message)
+        return Overloaded(message, retry_after=_seconds(response.headers.get("Retry-After", "")))
     return BadInput(message, field=error.get("param")) if status < 429 else AttsError(message)
+
+
+def _seconds(retry_after: str) -> float:
+    """Of a `Retry-After` header; one second where it says none, or a date."""
+    return float(retry_after) if retry_after.isdecimal() else 1.0

@@ -97,9 +97,9 @@ def create_app(backend: Backend) -> FastAPI:
         return _model(name, began)
 
     @app.get("/version", **described(Version))
-    async def version() -> dict[str, str]:
-        """The version of this server."""
-        return {"version": VERSION}
+    async def version() -> dict[str, Any]:
+        """The version of this server, and how it answers who asks for nothing else."""
+        return {"version": VERSION, "method": backend.settings.method.model_dump(mode="json")}
 
     @app.post(
         "/v1/chat/completions", response_model=None, **answering(ChatCompletion, CHAT_EXAMPLES)

@@ -185,6 +185,7 @@ class Health(Reply):
 
 class Version(Reply):
     version: str
+    method: dict[str, Any] = Field(description="what a request that sets nothing is answered with")
 
 
 class Readiness(BaseModel):

@@ -33,13 +33,23 @@ def main(
     coverage: Annotated[
         str | None, typer.Option(help="whom segments are ranked among; default: as configured")
     ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="the takeover rate; default: as configured")
+    ] = None,
     server: Server = None,
     json_: AsJson = False,
 ) -> None:
     """The embedded pair over HTTP: target-only, draft-only and atts side by side."""
     from benchmarks.main import as_table, run
 
-    result = run(problems=problems, seed=seed, at_once=at_once, server=server, coverage=coverage)
+    result = run(
+        problems=problems,
+        seed=seed,
+        at_once=at_once,
+        server=server,
+        coverage=coverage,
+        rate=rate,
+    )
     print(json.dumps(result, indent=2) if json_ else as_table(result))
 
 

@@ -17,9 +17,10 @@ from atts_core.errors import AttsError, BadInput
 from atts_core.settings import validated
 from atts_core.types import Comparison
 from services.evaluation import hosts, progress, recorded, report
+from services.evaluation.about import about
 from services.evaluation.asking import Evaluation
-from services.evaluation.configuration import Asked, Wishes, kept_wishes, settings_of
-from services.evaluation.results import Results, read_configuration
+from services.evaluation.configuration import Asked, Wishes, kept, settings_of
+from services.evaluation.results import WORDS, Results
 from services.evaluation.table import markdown
 from services.mathematics import mathematics
 from services.settings import ComparisonSettings
@@ -73,6 +74,15 @@ def evaluate(
 ) -> None:
     """Ask policies the same questions; accuracy, latency and cost, with what the data can tell."""
     if from_trace is not None or questions is not None:
+        _refuse_beside_a_trace(
+            {
+                "--dataset": dataset, "--policy": policy, "--option": option,
+                "--candidates": candidates, "--turns": turns, "--seeds": seeds,
+                "--at-once": at_once, "--limit": limit, "--instruction": instruction,
+                "--config": config, "--out": out, "--resume": resume, "--compare": compare,
+                "--paste": paste,
+            }
+        )  # fmt: skip
         found = _graded(from_trace, questions, comparison, tolerance)
         print(json.dumps(found, indent=2) if json_ else recorded.as_table(found))
         return
@@ -86,11 +96,12 @@ def evaluate(
         "server": server and server.rstrip("/"), "config": config,
     }  # fmt: skip
     folder = out or Path("results") / datetime.now().strftime("eval-%Y%m%d-%H%M%S")
-    kept = kept_wishes(folder) if resume else {}
-    wishes = validated(Wishes, kept | {k: v for k, v in given.items() if v is not None})
+    there = kept(folder) if resume else None
+    before = there["asked"] if there is not None else {}
+    wishes = validated(Wishes, before | {k: v for k, v in given.items() if v is not None})
     asked = Asked.of(wishes)
     _require_known(compare, asked)
-    found = asyncio.run(_evaluate(asked, folder, resume, compare, pictures, paste))
+    found = asyncio.run(_evaluate(asked, folder, there, resume, compare, pictures, paste))
     print(json.dumps(found, indent=2) if json_ else _shown(found))
 
 
@@ -101,6 +112,16 @@ def _graded(
         missing = "--from-trace TRACE" if trace is None else "--questions FILE"
         raise BadInput(f"{missing} is missing: a trace and its questions go together")
     return asyncio.run(recorded.recorded(trace, questions, how or "auto", tolerance or 0.0))
+
+
+def _refuse_beside_a_trace(given: Mapping[str, Any]) -> None:
+    """`BadInput` that names the options by which nothing would be asked."""
+    idle = [name for name, value in given.items() if value]
+    if idle:
+        raise BadInput(
+            f"--from-trace: {', '.join(idle)} say nothing of a recorded run: it is graded as it "
+            "is, with --questions, --comparison and --tolerance"
+        )
 
 
 def _require_known(compared: tuple[str, str] | None, asked: Asked) -> None:
@@ -115,18 +136,16 @@ def _require_known(compared: tuple[str, str] | None, asked: Asked) -> None:
 async def _evaluate(
     asked: Asked,
     folder: Path,
+    there: Mapping[str, Any] | None,
     resume: bool,
     compared: tuple[str, str] | None,
     pictures: bool,
     document: Path | None,
 ) -> dict[str, Any]:
-    there = read_configuration(folder) if resume else None
     host = await _identity(asked.wishes, there)
     configuration = asked.configuration(host)
-    kept = {**configuration, "asked": asked.wishes.model_dump(mode="json", exclude_unset=True)}
-    if there is not None:
-        kept["asked"] = there["asked"]
-    with Results(folder, kept, resume=resume) as results:
+    words = asked.wishes.model_dump(mode="json", exclude_unset=True)
+    with Results(folder, {**configuration, WORDS: words}, resume=resume) as results:
         skipped: dict[str, str] = {}
         if asked.left(results):
             print(f"results go to {folder}", file=sys.stderr)
@@ -142,21 +161,23 @@ async def _evaluate(
 async def _identity(wishes: Wishes, there: Mapping[str, Any] | None) -> dict[str, Any]:
     """Who answers: a server is asked, unless it is gone and its folder may be whole."""
     if wishes.server is None:
-        return settings_of(Path(wishes.config))
+        return settings_of(Path(wishes.config), wishes.at_once)
     try:
         served = await hosts.served(wishes.server)
     except AttsError:
         if there is None or there["host"].get("server") != wishes.server:
             raise
         return dict(there["host"])
-    return {"server": wishes.server, "pair": served["pair"]}
+    return {"server": wishes.server, **{k: served[k] for k in ("pair", "version", "method")}}
 
 
 async def _ask(asked: Asked, results: Results) -> dict[str, str]:
     """Ask what is left; labels that cannot be served, with the reason."""
-    with progress.shown(asked.plan, results) as done:
+    with progress.shown(asked.plan, results) as shown:
         async with _host(asked.wishes) as host, mathematics(ComparisonSettings()) as formulas:
-            evaluation = Evaluation(asked.plan, host, results, formulas, on_row=done)
+            evaluation = Evaluation(
+                asked.plan, host, results, formulas, on_row=shown.done, on_skip=shown.skip
+            )
             try:
                 await evaluation.run()
             except (AttsError, asyncio.CancelledError) as stopped:
@@ -180,7 +201,7 @@ async def _host(wishes: Wishes) -> AsyncIterator[hosts.Host]:
 
 
 def _shown(found: Mapping[str, Any]) -> str:
-    parts = [report.about(found), markdown(found["policies"])]
+    parts = [about(found), markdown(found["policies"])]
     if "compare" in found:
         parts += found["compare"]["words"]
     return "\n\n".join(parts)

@@ -52,7 +52,8 @@ class ChainAccount:
     timeline: list[tuple[float, float, str]] = field(default_factory=list)
 
     @property
-    def voted(self) -> bool:
+    def whole(self) -> bool:
+        """It ended by itself."""
         return self.ending not in CUT_SHORT
 
 
@@ -72,6 +73,8 @@ class Account:
     """Tokens written in requests that were cancelled."""
     turns: dict[int, list[int]] = field(default_factory=dict)
     """By turn: decisions, and how many of them went to the target."""
+    _decided_at: dict[tuple[int, int], bool] = field(default_factory=dict)
+    """By candidate and turn, whether the decision there has been counted with its outcome."""
 
     def add(self, event: Mapping[str, Any]) -> None:
         kind = event["event"]
@@ -90,7 +93,7 @@ class Account:
             for cost in (event["draft_cost"], event["target_cost"]):
                 self.aborted += cost["written_tokens"]
         elif kind == "Decided":
-            self._decided(event["turn"], event["decision"]["taken_over"])
+            self._decided(event, event["decision"]["taken_over"])
         elif kind == "CandidateStarted":
             self._chain(event).began = event["at"]
         elif kind == "CandidateFinished":
@@ -99,7 +102,11 @@ class Account:
             chain.answer, chain.ending = event["answer"], event["ending"]
             chain.turns, chain.takeovers = event["turns"], event["takeovers"]
         if kind == "StepJudged":
-            self._decided(event["turn"], not event["accepted"])
+            self._decided(event, not event["accepted"])
+        elif kind == "Peeked":
+            self._decided(event, False, final=False)
+        elif kind == "TakenOver":
+            self._taken_over(event)
 
     def _chain(self, event: Mapping[str, Any]) -> ChainAccount:
         return self.chains.setdefault(event["candidate"], ChainAccount())
@@ -123,15 +130,28 @@ class Account:
         place = f"{model}/{cost['replica']}" if cost["replica"] else model
         self.busy.setdefault(place, []).append((end - seconds, end))
 
-    def _decided(self, turn: int, taken_over: bool) -> None:
-        row = self.turns.setdefault(turn, [0, 0])
+    def _decided(self, event: Mapping[str, Any], taken_over: bool, *, final: bool = True) -> None:
+        row = self.turns.setdefault(event["turn"], [0, 0])
         row[0] += 1
         row[1] += taken_over
+        self._decided_at[event["candidate"], event["turn"]] = final
+
+    def _taken_over(self, event: Mapping[str, Any]) -> None:
+        """Where no event says what was decided, the takeover does.
+
+        A peek is a decision, whose outcome is a takeover or none; so is a takeover without one.
+        """
+        final = self._decided_at.get((event["candidate"], event["turn"]))
+        if final is None:
+            self._decided(event, True)
+        elif not final:
+            self.turns[event["turn"]][1] += 1
+            self._decided_at[event["candidate"], event["turn"]] = True
 
     @property
     def wasted(self) -> int:
-        """Written tokens that are in no chain that voted."""
-        wasted = sum(c.written - (c.kept if c.voted else 0) for c in self.chains.values())
+        """Written tokens that are in no chain that ended by itself."""
+        wasted = sum(c.written - (c.kept if c.whole else 0) for c in self.chains.values())
         return self.presampled + self.aborted + max(0, wasted)
 
     @property
@@ -140,7 +160,7 @@ class Account:
         return sum(
             max(0.0, chain.ended - chain.began - chain.asked)
             for chain in self.chains.values()
-            if chain.voted
+            if chain.whole
         )
 
     def as_row(self, began: float, *, timeline: bool) -> dict[str, Any]:

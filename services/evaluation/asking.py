@@ -11,11 +11,11 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from atts_core.comparison import Comparer, Mathematics
 from atts_core.errors import AttsError, BadInput, Overloaded
@@ -25,11 +25,16 @@ from services.client import ServerLost
 from services.evaluation.account import Account
 from services.evaluation.hosts import Ask, Host
 from services.evaluation.items import Item
+from services.evaluation.profile import from_to
 from services.evaluation.results import Results, Row
 from services.evaluation.specs import PolicySpec
 
 UNAVAILABLE = "atts.policy"
 """The field that an error names where a policy cannot be served by the two models."""
+
+PATIENCE = 600.0
+"""Seconds that a question waits for room at most: other clients may have all of it."""
+Asked = TypeVar("Asked")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Evaluation:
     results: Results
     mathematics: Mathematics | None
     on_row: Callable[[Row], None] = lambda row: None
+    on_skip: Callable[[str], None] = lambda label: None
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     skipped: dict[str, str] = field(default_factory=dict)
     """By label, why a policy cannot be served here."""
@@ -83,13 +89,18 @@ class Evaluation:
     async def _warm_up(self, policy: PolicySpec, seed: int) -> None:
         """One question that does not count; it shows whether the policy can be served at all."""
         body = policy.body(self.host.model, self.plan.items[0].question, seed)
-        try:
+
+        async def ask() -> None:
             async with aclosing(self.host.fresh()(body)) as run:
                 async for _ in run:
                     pass
+
+        try:
+            await patiently(ask)
         except BadInput as error:
             if error.field == UNAVAILABLE:
                 self.skipped[policy.label] = error.message
+                self.on_skip(policy.label)
             elif error.field and not error.field.startswith("messages"):
                 raise BadInput(f"{policy.label}: {error.message}", field=error.field) from None
         except (ServerLost, Overloaded):
@@ -116,9 +127,30 @@ class Evaluation:
 
     async def _question(self, ask: Ask, policy: PolicySpec, seed: int, item: Item) -> Row:
         """One question asked and graded. A failure is a row, too; one without a host is none."""
-        account, body = Account(), policy.body(self.host.model, item.question, seed_of(seed, item))
+        body = policy.body(self.host.model, item.question, seed_of(seed, item))
+        run = await patiently(lambda: self._run(ask, body))
+        if run.error is None and "atts" not in run.completion:
+            raise ServerLost(f"{policy.label}, {item.id}: the answer ended without its end")
+        return {
+            "policy": policy.label,
+            "seed": seed,
+            "question": item.id,
+            "error": run.error,
+            "session": self.session,
+            "asked_at": round(run.asked, 3),
+            "began": round(run.began, 4),
+            "latency": round(run.latency, 4),
+            "readings": run.readings,
+            **run.account.as_row(run.began, timeline=item.id == self.plan.items[0].id),
+            **await self._graded(item, run.account, run.completion.get("atts")),
+        }
+
+    async def _run(self, ask: Ask, body: dict[str, Any]) -> _Run:
+        """One request, its time, and what the clocks showed around it."""
+        account = Account()
         completion: dict[str, Any] = {}
         error: str | None = None
+        before = self.host.readings()
         asked, began = time.time(), monotonic()
         try:
             async with aclosing(ask(body)) as run:
@@ -132,20 +164,8 @@ class Evaluation:
         except AttsError as failure:
             error = str(failure)
         latency = monotonic() - began
-        if error is None and "atts" not in completion:
-            raise ServerLost(f"{policy.label}, {item.id}: the answer ended without its end")
-        return {
-            "policy": policy.label,
-            "seed": seed,
-            "question": item.id,
-            "error": error,
-            "session": self.session,
-            "asked_at": round(asked, 3),
-            "began": round(began, 4),
-            "latency": round(latency, 4),
-            **account.as_row(began, timeline=item.id == self.plan.items[0].id),
-            **await self._graded(item, account, completion.get("atts")),
-        }
+        readings = from_to(before, self.host.readings())
+        return _Run(account, completion, error, asked, began, latency, readings)
 
     async def _graded(
         self, item: Item, account: Account, atts: dict[str, Any] | None
@@ -157,7 +177,7 @@ class Evaluation:
         )
         answer = None if atts is None else atts["answer"]
         verdict = await grade(answer, item.answer, comparer)
-        ended = [chain for chain in account.chains.values() if chain.voted]
+        ended = [chain for chain in account.chains.values() if chain.whole]
         right = [await grade(chain.answer, item.answer, comparer) for chain in ended]
         return {
             "truth": item.answer,
@@ -171,6 +191,34 @@ class Evaluation:
             "decisions": sum(row[0] for row in account.turns.values()),
             "rejected": sum(row[1] for row in account.turns.values()),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What came of one request; seconds are of the monotonic clock, but for `asked`."""
+
+    account: Account
+    completion: dict[str, Any]
+    error: str | None
+    asked: float
+    began: float
+    latency: float
+    readings: dict[str, dict[str, list[float]]]
+
+
+async def patiently(ask: Callable[[], Awaitable[Asked]]) -> Asked:
+    """Ask; where there is no room, ask again when the host says so: nothing was started.
+
+    Raises `Overloaded` where there was none for `PATIENCE` seconds.
+    """
+    until = monotonic() + PATIENCE
+    while True:
+        try:
+            return await ask()
+        except Overloaded as full:
+            if monotonic() + full.retry_after > until:
+                raise
+            await asyncio.sleep(full.retry_after)
 
 
 def seed_of(seed: int, item: Item) -> int:

@@ -6,7 +6,9 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from services.evaluation import datasets, results, specs
 from services.evaluation.asking import Plan
 from services.evaluation.datasets import Dataset
 
-VERSION = 1
+VERSION = 2
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -94,7 +96,7 @@ class Asked:
             "at_once": plan.at_once,
             "comparison": plan.comparison,
             "tolerance": plan.tolerance,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": machine(),
             "host": dict(host),
         }
 
@@ -118,19 +120,57 @@ def seeds(text: str) -> list[int]:
     return numbers
 
 
-def settings_of(config: Path) -> dict[str, Any]:
-    """What answers in this process depend on: models, method and calibration."""
-    settings = serve_config.load(config).settings.model_dump(mode="json")
-    return {
-        "draft": settings["draft"]["model"],
-        "target": settings["target"]["model"],
-        "method": settings["method"],
-        "calibration": settings["calibration"],
-    }
+def settings_of(config: Path, at_once: int) -> dict[str, Any]:
+    """What answers in this process depend on: models, method, calibration, and the code.
+
+    Raises `BadInput` where the configuration has no room for as many questions at once.
+    """
+    wanted = serve_config.load(config).settings
+    if at_once > wanted.limits.max_running:
+        raise BadInput(
+            f"--at-once: found {at_once}; {config} has room for {wanted.limits.max_running} at "
+            "once (limits.max_running)",
+            field="at_once",
+        )
+    settings = wanted.model_dump(mode="json")
+    kept = ("draft", "target", "method", "calibration")
+    return {**{name: settings[name] for name in kept}, "versions": versions()}
 
 
-def kept_wishes(folder: Path) -> dict[str, Any]:
-    """The words with which the folder's evaluation was asked for; none where it is new."""
+def versions() -> dict[str, str]:
+    """Of what computes here; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in ("atts", "torch", "transformers", "vllm", "numpy"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def machine() -> str:
+    """The processor's name and its cores."""
+    return f"{_processor() or platform.machine()}; {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    """As Linux names it; elsewhere as Python can tell."""
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    named = re.search(r"^model name\s*: *(.*)$", described, re.MULTILINE)
+    return named[1].strip() if named else platform.processor()
+
+
+def kept(folder: Path) -> dict[str, Any] | None:
+    """The configuration of the folder's evaluation; None where there is none.
+
+    Raises `BadInput` where it is that of something else.
+    """
     there = results.read_configuration(folder)
-    asked = (there or {}).get("asked", {})
-    return dict(asked)
+    if there is not None and not all(isinstance(there.get(k), dict) for k in ("asked", "host")):
+        raise BadInput(
+            f"--resume: {folder / results.CONFIGURATION} is not that of an evaluation; choose "
+            "another folder",
+            field="resume",
+        )
+    return there

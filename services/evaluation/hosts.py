@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from time import process_time
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import httpx
 
@@ -19,6 +20,11 @@ from services.local import LocalBackend
 
 Ask: TypeAlias = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]]
 """From a chat request to its run's events, the last of which is `Completed`."""
+
+Readings: TypeAlias = Mapping[str, Mapping[str, float]]
+"""By model, and for the process: totals since its start."""
+COUNTED = ("steps", "step_seconds", "batched_sequences")
+"""Of an engine: its steps, the seconds it was in them, and the sequences that took part in each."""
 
 
 class Host(Protocol):
@@ -32,6 +38,17 @@ class Host(Protocol):
     def fresh(self) -> Ask:
         """For one policy and seed: with a gate that has seen nothing, where that can be had."""
         ...
+
+    def readings(self) -> Readings:
+        """What the engines' own clocks and counters show now; empty where nobody can tell."""
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """An engine that says what it does, as every engine that is served does."""
+
+    def status(self) -> dict[str, Any]: ...
 
 
 class InProcess:
@@ -50,6 +67,16 @@ class InProcess:
         backend = LocalBackend(self._backend.settings, replace(old, gate=gate, running={}))
         return lambda body: local_run(backend, body)
 
+    def readings(self) -> Readings:
+        """Of each engine that counts its steps, and of this process."""
+        service = self._backend.service
+        found: dict[str, Mapping[str, float]] = {"process": {"cpu_seconds": process_time()}}
+        for model, engine in (("draft", service.draft), ("target", service.target)):
+            status = engine.status() if isinstance(engine, Telling) else {}
+            if "step_seconds" in status:
+                found[model] = {name: status[name] for name in COUNTED}
+        return found
+
 
 class Server:
     """A running server. Its gate goes on learning from policy to policy."""
@@ -60,6 +87,10 @@ class Server:
 
     def fresh(self) -> Ask:
         return lambda body: remote_run(self._url, body)
+
+    def readings(self) -> Readings:
+        """A server's engines are replicas that its HTTP API says nothing of."""
+        return {}
 
 
 @asynccontextmanager
@@ -80,12 +111,13 @@ async def server(url: str) -> AsyncIterator[Server]:
     yield Server(url, (await served(url))["model"])
 
 
-async def served(url: str) -> Mapping[str, str]:
-    """What a server says that it serves: `model`, and `pair` where its gate has one."""
+async def served(url: str) -> Mapping[str, Any]:
+    """What a server says that it serves: `model`, `pair`, its `version` and its `method`."""
     async with httpx.AsyncClient(base_url=url, timeout=10, headers=authorization()) as client:
         try:
             models = await client.get("/v1/models")
             calibration = await client.get("/v1/atts/calibration")
+            version = await client.get("/version")
         except httpx.HTTPError as error:
             raise ServerLost(f"{url}: {type(error).__name__}: {error}") from None
     if models.status_code in (401, 403):
@@ -96,6 +128,7 @@ async def served(url: str) -> Mapping[str, str]:
     try:
         name = str(models.json()["data"][0]["id"])
         pair = str(calibration.json()["pair"])
+        code, method = version.json()["version"], dict(version.json()["method"])
     except (ValueError, KeyError, IndexError, TypeError):
         raise AttsError(f"{url} does not answer as an ATTS server does") from None
-    return {"model": name, "pair": pair}
+    return {"model": name, "pair": pair, "version": code, "method": method}

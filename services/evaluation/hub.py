@@ -193,11 +193,12 @@ def fetch(name: str, where: Repository) -> Sequence[Row]:
             f"https://huggingface.co/datasets/{where.path} and log in with `hf auth login`",
             field="dataset",
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # ValueError: in the cache is another part of the dataset than the one that is wanted.
         raise BadInput(
             f"--dataset: {name}: {where.path} cannot be loaded here ({error}). Without a network: "
-            f"download it where there is one, with `hf download --repo-type dataset {where.path}`, "
-            "and bring the folder that HF_HOME names; or give a local file: --dataset FILE.jsonl; "
-            "or --dataset embedded, which needs nothing",
+            f"run `atts eval --dataset {name} --limit 1` where there is one, and bring the folder "
+            "that HF_HOME names (~/.cache/huggingface by default); or give a local file: "
+            "--dataset FILE.jsonl; or --dataset embedded, which needs nothing",
             field="dataset",
         ) from None

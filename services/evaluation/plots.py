@@ -61,10 +61,10 @@ def _single(path: Path, picture: Callable[[Any], None]) -> Path:
 def _accuracy(axes: Any, policies: Mapping[str, Figures], over: str, name: str) -> None:
     for label, found in policies.items():
         x, y = found[over], found["majority"]
-        if x is None or y is None:
+        if x is None or y is None or not found["answered"]:
             continue
         if over == "target_tokens":
-            x /= found["questions"] * found["seeds"]
+            x /= found["answered"]
         low, high = found["majority_interval"]
         error = [[max(0.0, y - low)], [max(0.0, high - y)]]
         axes.errorbar(x, y, yerr=error, fmt="o", capsize=3, label=label)

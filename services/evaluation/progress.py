@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -32,8 +32,10 @@ class Estimate:
         self._left[row["policy"]] -= 1
         self._note(row)
 
-    def skip(self, label: str) -> None:
-        self._left[label] = 0
+    def skip(self, label: str) -> int:
+        """Leave a policy out; how many of its questions were left."""
+        skipped, self._left[label] = self._left[label], 0
+        return skipped
 
     def _note(self, row: Row) -> None:
         if row["error"] is None and row["policy"] in self._seconds:
@@ -54,8 +56,8 @@ class Estimate:
 
 
 @contextmanager
-def shown(plan: Plan, results: Results) -> Iterator[Callable[[Row], None]]:
-    """A bar on standard error; call it with every row."""
+def shown(plan: Plan, results: Results) -> Iterator[Shown]:
+    """A bar on standard error, to be told of every row and of every policy left out."""
     estimate = Estimate(plan, results)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -64,20 +66,35 @@ def shown(plan: Plan, results: Results) -> Iterator[Callable[[Row], None]]:
         TextColumn("{task.fields[rest]}"),
         console=Console(stderr=True),
     )
-    total = len(plan.items) * len(plan.policies) * len(plan.seeds)
     with bar:
-        task = bar.add_task("", total=total, completed=total - estimate.left, rest="")
+        yield Shown(bar, estimate, len(plan.items) * len(plan.policies) * len(plan.seeds))
 
-        def done(row: Row) -> None:
-            estimate.done(row)
-            bar.update(
-                task,
-                completed=total - estimate.left,
-                description=f"{row['policy']}, seed {row['seed']}",
-                rest=f"{spoken(estimate.seconds)} left",
-            )
 
-        yield done
+class Shown:
+    """The bar and what it is told."""
+
+    def __init__(self, bar: Progress, estimate: Estimate, total: int) -> None:
+        self._bar, self._estimate, self._total = bar, estimate, total
+        self._task = bar.add_task("", total=total, completed=total - estimate.left, rest="")
+
+    def done(self, row: Row) -> None:
+        self._estimate.done(row)
+        self._show(f"{row['policy']}, seed {row['seed']}")
+
+    def skip(self, label: str) -> None:
+        """A policy is not asked: its questions are not waited for."""
+        self._total -= self._estimate.skip(label)
+        self._show(f"{label} is left out")
+
+    def _show(self, description: str) -> None:
+        left = self._estimate.left
+        self._bar.update(
+            self._task,
+            total=self._total,
+            completed=self._total - left,
+            description=description,
+            rest=f"{spoken(self._estimate.seconds)} left",
+        )
 
 
 def spoken(seconds: float) -> str:

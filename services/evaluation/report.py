@@ -12,16 +12,12 @@ from typing import Any
 
 from atts_core.errors import BadInput
 from services.evaluation import paste, plots
+from services.evaluation.about import ORDER, about, nominal_rates
 from services.evaluation.compare import compare
 from services.evaluation.configuration import Asked
 from services.evaluation.results import Results, Row
 from services.evaluation.summary import summarise
-from services.evaluation.table import by_seed, markdown
-
-ORDER = (
-    "one policy after the other, seed by seed, each seed beginning with the next policy; one "
-    "question before each that does not count"
-)
+from services.evaluation.table import bounds, by_seed, markdown
 
 
 def write(
@@ -51,25 +47,10 @@ def write(
     _replace(folder / "summary.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
     _replace(folder / "table.md", f"{about(found)}\n\n{markdown(policies)}")
     if pictures and plots.available():
-        plots.draw(policies, rows, _nominal(asked), folder)
+        plots.draw(policies, rows, _nominal(found), folder)
     elif pictures:
         print("no pictures: they need matplotlib: pip install 'atts[plots]'", file=sys.stderr)
     return found
-
-
-def about(found: Mapping[str, Any]) -> str:
-    """One paragraph: what was asked of whom, on what machine, when."""
-    host = found["host"]
-    who = host.get("server") or f"in process, {host['draft']} and {host['target']}"
-    if "pair" in host:
-        who = f"{who}, {host['pair']}"
-    seeds = ", ".join(map(str, found["seeds"]))
-    day = found["from"] if found["from"] == found["to"] else f"{found['from']} to {found['to']}"
-    return (
-        f"{found['questions']} questions of `{found['dataset']}`, seeds {seeds}, "
-        f"{found['at_once']} at once; {who}; {found['machine']}; {day}. "
-        f"Order: {found['order']}."
-    )
 
 
 def into_document(document: Path, results: Results, found: Mapping[str, Any]) -> list[str]:
@@ -82,6 +63,8 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
                 return about(found)
             case "table", []:
                 return markdown(found["policies"])
+            case "bounds", []:
+                return bounds(found["policies"])
             case "seeds", []:
                 return by_seed(found["policies"])
             case "compare", [one, other]:
@@ -90,7 +73,7 @@ def into_document(document: Path, results: Results, found: Mapping[str, Any]) ->
                 return _picture(document, results.folder, picture)
         raise BadInput(
             f"--paste: {document}: found `{' '.join([name, *arguments])}`; known are about, table, "
-            "seeds, compare ONE OTHER, picture NAME",
+            "bounds, seeds, compare ONE OTHER, picture NAME",
             field="paste",
         )
 
@@ -127,10 +110,10 @@ def _picture(document: Path, folder: Path, name: str) -> str:
     return f"![{name.replace('-', ' ')}](images/{kept.name})"
 
 
-def _nominal(asked: Asked) -> float | None:
-    rates = {policy.options.get("takeover_rate") for policy in asked.plan.policies}
-    (rate,) = rates if len(rates) == 1 else (None,)
-    return rate
+def _nominal(found: Mapping[str, Any]) -> float | None:
+    """The takeover rate that was asked for, where all policies that have one share it."""
+    rates = set(nominal_rates(found["asked"], found["host"]).values())
+    return rates.pop() if len(rates) == 1 else None
 
 
 def _day(rows: Sequence[Row], of: Any) -> str | None:

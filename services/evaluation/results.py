@@ -22,6 +22,8 @@ Key: TypeAlias = tuple[str, int, str]
 
 CONFIGURATION = "configuration.json"
 ROWS = "results.jsonl"
+WORDS = "asked"
+"""In a configuration, the command line's words: others may ask for the same."""
 
 
 def key(row: Mapping[str, Any]) -> Key:
@@ -55,6 +57,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], at: str = "")
     return found
 
 
+def _without_words(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in configuration.items() if name != WORDS}
+
+
 def _short(value: Any) -> str:
     text = "nothing" if value is None else json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "…"
@@ -73,10 +79,10 @@ class Results:
         self._lock = asyncio.Lock()
         try:
             self._alone()
-            self._claim(configuration, resume)
             self._cut_half_a_row()
             self.rows: dict[Key, Row] = self._read()
             """The newest row of each question."""
+            self._claim(configuration, resume)
         except BaseException:
             self._file.close()
             raise
@@ -108,9 +114,12 @@ class Results:
             ) from None
 
     def _claim(self, configuration: Mapping[str, Any], resume: bool) -> None:
-        """The folder becomes this configuration's, or is it already and is to go on."""
+        """The folder becomes this configuration's, or is it already and is to go on.
+
+        Without a row it is nobody's: an evaluation that could not begin does not keep it.
+        """
         there = read_configuration(self.folder)
-        if there is None:
+        if there is None or not self.rows:
             partial = self.folder / f".{CONFIGURATION}.part"
             partial.write_text(json.dumps(configuration, indent=2) + "\n")
             partial.replace(self.folder / CONFIGURATION)
@@ -122,7 +131,8 @@ class Results:
                 field="out",
             )
         # As it reads after a round through JSON: tuples are lists, keys are texts.
-        changed = differences(there, json.loads(json.dumps(configuration)))
+        here = json.loads(json.dumps(configuration))
+        changed = differences(_without_words(there), _without_words(here))
         if changed:
             raise BadInput(
                 f"--resume: {self.folder} holds results of another configuration: "

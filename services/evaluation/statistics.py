@@ -7,8 +7,9 @@ mean of its seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -50,14 +51,15 @@ class Difference:
     """The mean of paired differences, one a question, and what the data can say about it.
 
     `p_value` is two-sided; `detectable` is the smallest true difference that as many questions,
-    differing as much, would tell from 0 in 80 % of such evaluations.
+    differing as much, would tell from 0 in 80 % of such evaluations; None where the data do not
+    say: of one question, and of values without a bound that agree everywhere.
     """
 
     mean: float
     low: float
     high: float
     p_value: float
-    detectable: float
+    detectable: float | None
     questions: int
     differing: int
 
@@ -67,39 +69,106 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
+def paired(
+    one: Values,
+    other: Values,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    *,
+    shares: bool = True,
+) -> Difference:
     """`one` − `other`, the values of the same questions: percentile bootstrap over questions.
 
     The p-value is twice the share of resampled means beyond 0 (Efron & Tibshirani, "An Introduction
-    to the Bootstrap", 1993, ch. 13 and 15). Where no question differs, the interval is the one that
-    as many questions without a difference allow: ± 3 / n ("rule of three").
+    to the Bootstrap", 1993, ch. 13 and 15). Where no question differs, the interval of `shares`
+    (values in [0, 1]) is the one that as many questions without a difference allow: ± 3 / n ("rule
+    of three"); of other values it says nothing, and is 0 to 0.
     """
     gaps = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
     n = gaps.size
     differing = int(np.count_nonzero(gaps))
     if not differing:
-        bound = min(1.0, 3 / n)
-        return Difference(0.0, -bound, bound, 1.0, bound, n, 0)
-    rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            gaps[rng.integers(0, n, size=(part, n))].mean(axis=1)
-            for part in _parts(resamples, max(1, 2_000_000 // n))
-        ]
-    )
+        bound = min(1.0, 3 / n) if shares else 0.0
+        return Difference(0.0, -bound, bound, 1.0, bound if shares else None, n, 0)
+    means = np.concatenate([gaps[drawn].mean(axis=1) for drawn in _draws(n, n, seed, resamples)])
     low, high = np.quantile(means, [0.025, 0.975])
     beyond = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
     p_value = min(1.0, 2 * (beyond + 1) / (resamples + 1))
-    spread = float(gaps.std(ddof=1)) if n > 1 else math.inf
-    detectable = (Z95 + Z80) * spread / math.sqrt(n)
+    detectable = (Z95 + Z80) * float(gaps.std(ddof=1)) / math.sqrt(n) if n > 1 else None
     return Difference(
         float(gaps.mean()), float(low), float(high), p_value, detectable, n, differing
     )
 
 
-def _parts(total: int, most: int) -> list[int]:
-    """`total` in parts of at most `most`: resamples that fit the memory."""
-    return [min(most, total - begin) for begin in range(0, total, most)]
+Statistic: TypeAlias = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""One number of each row of values."""
+
+
+def mean_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean of each row."""
+    return np.asarray(values.mean(axis=-1))
+
+
+def p95_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The 95th percentile of each row."""
+    return np.asarray(np.quantile(values, 0.95, axis=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A statistic of one over that of the other, with its 95 % interval."""
+
+    one: float
+    other: float
+    ratio: float
+    low: float
+    high: float
+    questions: int
+
+
+def ratio(
+    one: Sequence[Sequence[float]],
+    other: Sequence[Sequence[float]],
+    statistic: Statistic,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Ratio | None:
+    """A statistic of `one` over that of `other`, of all values: paired percentile bootstrap.
+
+    A row is a question's values, one a seed: questions are resampled, with all of their seeds, and
+    are the same ones for both. The percentile interval of a ratio of quantiles is that of Efron &
+    Tibshirani, 1993, ch. 13. Where questions have different numbers of values, each counts with the
+    mean of its own. None where `other` is 0, in a resample too: there is no ratio.
+    """
+    ragged = len({len(row) for row in [*one, *other]}) > 1
+    mine, theirs = (
+        np.asarray([[sum(row) / len(row)] for row in rows] if ragged else rows, dtype=float)
+        for rows in (one, other)
+    )
+    resampled = [
+        (statistic(_pooled(mine, drawn)), statistic(_pooled(theirs, drawn)))
+        for drawn in _draws(len(mine), mine.size, seed, resamples)
+    ]
+    numerators, denominators = (np.concatenate(part) for part in zip(*resampled, strict=True))
+    if denominators.min() <= 0 or statistic(theirs.ravel()) <= 0:
+        return None
+    low, high = np.quantile(numerators / denominators, [0.025, 0.975])
+    above, below = float(statistic(mine.ravel())), float(statistic(theirs.ravel()))
+    return Ratio(above, below, above / below, float(low), float(high), len(mine))
+
+
+def _pooled(
+    values: npt.NDArray[np.float64], drawn: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """All values of the drawn questions, a row a resample."""
+    return values[drawn].reshape(len(drawn), -1)
+
+
+def _draws(n: int, size: int, seed: int, resamples: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Resamples of `n` questions, as many at a time as fit the memory with `size` values each."""
+    rng, most = np.random.default_rng(seed), max(1, 2_000_000 // size)
+    for begin in range(0, resamples, most):
+        yield rng.integers(0, n, size=(min(most, resamples - begin), n))
 
 
 def quantile(values: Values, q: float) -> float:

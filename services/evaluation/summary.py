@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from services.evaluation.account import length
+from services.evaluation.profile import profile
 from services.evaluation.results import Row
 from services.evaluation.statistics import quantile, wilson
 
@@ -92,11 +93,13 @@ def figures(rows: Sequence[Row], expected: int) -> Figures:
         "seconds": set_seconds(rows),
         **_tokens(answered),
         **_engines(rows),
+        **profile(rows, set_seconds(rows)),
         "wasted_tokens": sum(row["wasted_tokens"] for row in rows),
         **_rate(rows),
         "questions": len({row["question"] for row in rows}),
         "seeds": len({row["seed"] for row in rows}),
         "unasked": expected - len(rows),
+        "answered": len(answered),
         "failed": len(rows) - len(answered),
         "undecided": sum(row["undecided"] for row in rows),
         "endings": endings,
@@ -194,6 +197,7 @@ def _by_seed(rows: Sequence[Row]) -> list[Figures]:
                 "latency_p50": _number(quantile(latencies, 0.5)),
                 "latency_p95": _number(quantile(latencies, 0.95)),
                 "seconds": set_seconds(mine),
+                **profile(mine, set_seconds(mine)),
             }
         )
     return sorted(found, key=lambda one: one["seed"])

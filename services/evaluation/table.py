@@ -12,8 +12,9 @@ NOTES = (
     "answer. pass@m: questions with a right chain among these. In brackets: 95 % interval (Wilson, "
     "over questions). Times are a question's, from sending to the last byte; *set*: seconds in "
     "which questions were in flight. Tokens are thousands; *wasted* ones are in no chain that "
-    "voted. Engine s: seconds in which the model's engines worked. *AAI*: asynchronous arithmetic "
-    "intensity."
+    "ended by itself. Engine s: seconds in which the model's engines had a request; *busy*: share "
+    "of the set's seconds in which they computed, by their own clocks. *AAI*: asynchronous "
+    "arithmetic intensity."
 )
 CUT = " (†: others were cancelled, and the slowest are cancelled first)"
 
@@ -24,8 +25,8 @@ def markdown(policies: Mapping[str, Figures]) -> str:
     cut = any(_cut(found) for found in asked.values())
     parts = [
         _table(("policy", "pass@1", "majority@m", "pass@m", "takeover rate"), asked, _right),
-        _table(("policy", "p50 s", "p95 s", "set s", "draft engine s", "target engine s", "AAI"),
-               asked, _time),
+        _table(("policy", "p50 s", "p95 s", "set s", "draft engine s", "target engine s",
+                "draft busy", "target busy", "AAI"), asked, _time),
         _table(("policy", "draft", "target", "target share", "scored by target", "wasted"),
                asked, _cost),
         NOTES.format(cut=CUT if cut else ""),
@@ -57,6 +58,8 @@ def _time(found: Figures) -> list[str]:
         _number(found["seconds"], 1),
         _number(found["draft_engine_seconds"], 1),
         _number(found["target_engine_seconds"], 1),
+        _number(found["draft_busy"], 2),
+        _number(found["target_busy"], 2),
         _number(found["arithmetic_intensity"], 2),
     ]
 
@@ -122,3 +125,32 @@ def by_seed(policies: Mapping[str, Figures]) -> str:
             for one in found.get("by_seed", [])
         ]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+BOUND = (
+    "*busy*: share of the set's seconds that the engine was in its own steps (step seconds over "
+    "set seconds); a step serves all requests in it, *sequences* of them in the mean. *cores*: CPU "
+    "seconds of the whole process over the set's seconds."
+)
+UNTOLD = "The engines' own step times are known only where they run in the evaluation's process."
+
+
+def bounds(policies: Mapping[str, Figures]) -> str:
+    """What each engine did while questions were in flight, and so which of them is the ceiling."""
+    asked = {label: found for label, found in policies.items() if "skipped" not in found}
+    head = ("policy", "set s", "draft busy", "target busy", "draft steps", "ms", "sequences",
+            "target steps", "ms", "sequences", "cores")  # fmt: skip
+    told = any(found.get("target_busy") is not None for found in asked.values())
+    return "\n\n".join([_table(head, asked, _bound), BOUND if told else UNTOLD])
+
+
+def _bound(found: Figures) -> list[str]:
+    cells = [_number(found["seconds"], 1)]
+    cells += [_number(found[f"{model}_busy"], 2) for model in ("draft", "target")]
+    for model in ("draft", "target"):
+        cells += [
+            _number(found[f"{model}_steps"], 0),
+            _number(found[f"{model}_step_ms"], 2),
+            _number(found[f"{model}_step_sequences"], 1),
+        ]
+    return [*cells, _number(found["cores"], 2)]

@@ -77,7 +77,11 @@ def _check(found: dict[str, Any]) -> None:
     assert atts["target_tokens"] > 0
     assert 0 < atts["realised_takeover_rate"] < 1
     assert atts["target_engine_seconds"] <= atts["seconds"] * 1.05
-    assert {"majority", "latency"} <= found["compare"]["measures"].keys()
+    # An engine computes only while a request is in it.
+    assert 0 < atts["target_step_seconds"] <= atts["target_engine_seconds"] * 1.2
+    assert 0 < atts["draft_busy"] <= 1.05
+    assert all(one["draft_busy"] > 0 for one in atts["by_seed"])
+    assert {"majority", "latency", "latency_p95", "seconds"} <= found["compare"]["measures"].keys()
 
 
 def _check_that_another_is_refused(folder: Path) -> None:
@@ -88,6 +92,14 @@ def _check_that_another_is_refused(folder: Path) -> None:
     ended = run(*ASKED, "--out", str(folder))
     assert ended.returncode == 2
     assert "--resume" in ended.stderr
+
+
+def test_a_folder_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "configuration.json").write_text('{"version": 1, "asked": {}}')
+    ended = run("--resume", "--out", str(tmp_path))
+    assert ended.returncode == 2
+    assert "configuration.json is not that of an evaluation" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,6 +113,11 @@ def _check_that_another_is_refused(folder: Path) -> None:
         (["--from-trace", "trace.jsonl"], "--questions FILE is missing"),
         (["--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
         (["--at-once", "0"], "at_once: found 0"),
+        (["--at-once", "17"], "has room for 16 at once (limits.max_running)"),
+        (
+            ["--from-trace", "t", "--questions", "q", "--out", "o", "--policy", "atts"],
+            "--from-trace: --policy, --out say nothing of a recorded run",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_that_says_what_to_do(

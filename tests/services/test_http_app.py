@@ -133,7 +133,9 @@ async def test_one_model_is_described_and_an_unknown_one_is_not_found() -> None:
         assert (await http.get("/v1/models/atts:draft-only")).json()["id"] == "atts:draft-only"
         missing = await http.get("/v1/models/gpt")
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
-        assert (await http.get("/version")).json() == {"version": "0.1.0"}
+        version = (await http.get("/version")).json()
+        assert version["version"] == "0.1.0"
+        assert version["method"]["policy"] == "atts"
 
 
 def each_its_own(seen: str, request: Generate) -> str:

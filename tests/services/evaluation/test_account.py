@@ -78,6 +78,18 @@ def test_decisions_and_verdicts_in_words_count_by_turn() -> None:
     assert found.working["target"] == pytest.approx(0.4)
 
 
+def test_a_peek_is_a_decision_that_a_takeover_may_follow() -> None:
+    """Of three peeks one handed over; a takeover without one was decided by the doubts so far."""
+    found = folded(
+        {**drafted(1.0), "event": "Peeked", "turn": 0},
+        {**drafted(2.0), "event": "TakenOver", "turn": 0},
+        {**drafted(3.0), "event": "Peeked", "turn": 1},
+        {**drafted(3.0, candidate=1), "event": "Peeked", "turn": 1},
+        {**drafted(4.0), "event": "TakenOver", "turn": 2},
+    )
+    assert found.turns == {0: [1, 1], 1: [2, 0], 2: [1, 1]}
+
+
 async def test_a_whole_run_s_account_agrees_with_its_usage() -> None:
     """Takeovers that replace, chains that are cancelled: what is written is kept or wasted."""
 
@@ -95,7 +107,7 @@ async def test_a_whole_run_s_account_agrees_with_its_usage() -> None:
         account.add(event) if event["event"] != "Completed" else None
     tokens = event["completion"]["atts"]["tokens"]
     written = tokens["draft"]["generated"] + tokens["target"]["generated"]
-    kept = sum(chain.kept for chain in account.chains.values() if chain.voted)
+    kept = sum(chain.kept for chain in account.chains.values() if chain.whole)
     rate = event["completion"]["atts"]["takeover_rate"]
     assert account.wasted == written - kept > 0
     assert sum(n for n, _ in account.turns.values()) == rate["decisions"]

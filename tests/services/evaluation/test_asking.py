@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from atts_core.engine import Generate
-from atts_core.errors import BadInput, EngineError
-from services.client import ServerLost
+from atts_core.errors import BadInput, EngineError, Overloaded
+from atts_core.usage import Usage
+from services.client import ServerLost, remote_run
+from services.evaluation import asking
 from services.evaluation.asking import Evaluation, Plan, seed_of
-from services.evaluation.hosts import Ask, InProcess, server
+from services.evaluation.hosts import Ask, InProcess, Readings, served, server
 from services.evaluation.items import Item
 from services.evaluation.progress import Estimate, spoken
 from services.evaluation.results import Results
@@ -45,6 +48,9 @@ class Watched:
         self.asked: list[tuple[str, str]] = []
         self.passes = 0
 
+    def readings(self) -> Readings:
+        return self._host.readings()
+
     def fresh(self) -> Ask:
         self.passes += 1
         ask = self._host.fresh()
@@ -60,9 +66,11 @@ class Watched:
         return noted
 
 
-async def evaluate(folder: Path, host: Any, wanted: Plan) -> tuple[Results, dict[str, str]]:
+async def evaluate(
+    folder: Path, host: Any, wanted: Plan, on_skip: Callable[[str], None] = lambda label: None
+) -> tuple[Results, dict[str, str]]:
     with Results(folder, {}, resume=True) as results:
-        evaluation = Evaluation(wanted, host, results, None)
+        evaluation = Evaluation(wanted, host, results, None, on_skip=on_skip)
         await evaluation.run()
         return results, evaluation.skipped
 
@@ -136,7 +144,9 @@ async def test_a_policy_that_the_models_cannot_serve_is_skipped_with_the_reason(
             return BadInput("atts.policy: draft-only needs a chat model", field="atts.policy")
         return None
 
-    results, skipped = await evaluate(tmp_path, Watched(refuse), plan())
+    told: list[str] = []
+    results, skipped = await evaluate(tmp_path, Watched(refuse), plan(), told.append)
+    assert told == ["draft-only"]
     assert skipped == {"draft-only": "atts.policy: draft-only needs a chat model"}
     assert {policy for policy, _, _ in results.rows} == {"atts"}
 
@@ -155,6 +165,51 @@ async def test_a_server_is_asked_in_the_same_way(tmp_path: Path, listening: Any)
     same = ("answer", "right", "chains_ended", "chains_right", "tokens", "wasted_tokens")
     for key, row in remote.rows.items():
         assert {name: row[name] for name in same} == {name: here.rows[key][name] for name in same}
+
+
+async def test_without_room_a_question_is_asked_again_and_its_time_begins_then(
+    tmp_path: Path,
+) -> None:
+    refused: dict[str, float] = {}
+
+    def full_at_first(body: dict[str, Any]) -> Exception | None:
+        question = body["messages"][0]["content"]
+        if question in refused:
+            return None
+        refused[question] = monotonic()
+        return Overloaded("no room", retry_after=0.3)
+
+    results, _ = await evaluate(tmp_path, Watched(full_at_first), plan(["draft-only"]))
+    assert len(results.rows) == len(refused) == 4
+    began = {item.question: results.rows["draft-only", 1, item.id]["began"] for item in ITEMS}
+    assert all(began[question] >= at + 0.29 for question, at in refused.items())
+
+
+async def test_a_host_that_never_has_room_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 0.2)
+    full = Watched(lambda body: Overloaded("no room", retry_after=0.05))
+    with pytest.raises(Overloaded):
+        await evaluate(tmp_path, full, plan())
+
+
+async def test_a_server_says_in_its_refusal_when_to_ask_again(listening: Any) -> None:
+    none = backend(adds, adds, limits={"max_running": 1})
+    none.service.running["another"] = Usage()
+    body = plan().policies[0].body("atts", "1+1?", 1)
+    async with listening(none) as url:
+        with pytest.raises(Overloaded) as refused:
+            async for _ in remote_run(url, body):
+                pass
+    assert refused.value.retry_after >= 1
+
+
+async def test_a_server_tells_its_version_and_its_method(listening: Any) -> None:
+    async with listening(backend(adds, adds, method={"candidates": 3})) as url:
+        told = await served(url)
+    assert told["version"]
+    assert told["method"]["candidates"] == 3
 
 
 async def test_a_server_that_is_not_there_says_so(tmp_path: Path) -> None:
@@ -176,4 +231,9 @@ async def test_the_estimate_counts_what_is_left_at_each_policy_s_own_pace(tmp_pa
         assert estimate.seconds == pytest.approx((3 * 10 + 4 * 10) / 2)
         estimate.done({"policy": "draft-only", "latency": 2.0, "error": None})
         assert estimate.seconds == pytest.approx((3 * 10 + 3 * 2) / 2)
+        assert estimate.skip("draft-only") == 3
+        assert estimate.seconds == pytest.approx(3 * 10 / 2)
+        for _ in range(3):
+            estimate.done({"policy": "atts", "latency": 10.0, "error": None})
+        assert (estimate.left, spoken(estimate.seconds)) == (0, "0 s")
     assert [spoken(s) for s in (40, 600, 11_100)] == ["40 s", "10 min", "3 h 05 min"]

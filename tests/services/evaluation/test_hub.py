@@ -91,6 +91,6 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Any) -> None:
     asked = [sys.executable, "-m", "services.cli", "eval", "--dataset", "gsm8k"]
     ended = subprocess.run(asked, env=offline, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    for hint in ("hf download --repo-type dataset openai/gsm8k", "HF_HOME", "--dataset embedded"):
+    for hint in ("atts eval --dataset gsm8k --limit 1", "HF_HOME", "--dataset embedded"):
         assert hint in ended.stderr
     assert "Traceback" not in ended.stderr

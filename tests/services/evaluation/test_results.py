@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atts_core.errors import BadInput
-from services.evaluation.results import ROWS, Results, differences
+from services.evaluation.results import ROWS, Results, differences, read_configuration
 from tests.services.evaluation.rows import row
 
 CONFIGURATION = {"dataset": "d", "seeds": [1], "policies": {"atts": {"options": {"turns": 3}}}}
@@ -52,15 +52,27 @@ async def test_a_question_that_failed_is_asked_again_and_its_newest_row_counts(
         assert len(again.rows) == 1
 
 
-def test_results_are_not_written_over_unless_they_are_to_go_on(tmp_path: Path) -> None:
-    opened(tmp_path, resume=False).close()
+async def test_results_are_not_written_over_unless_they_are_to_go_on(tmp_path: Path) -> None:
+    with opened(tmp_path, resume=False) as results:
+        await results.add(row())
     with pytest.raises(BadInput, match="--resume"):
         opened(tmp_path, resume=False)
     opened(tmp_path).close()
 
 
-def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
-    opened(tmp_path).close()
+def test_a_folder_without_a_row_is_whoever_s_comes_next(tmp_path: Path) -> None:
+    opened(tmp_path, resume=False).close()
+    (tmp_path / ROWS).write_bytes(b'{"policy": "atts", "se')  # killed in its first write
+    with opened(tmp_path, resume=False, seeds=[1, 2]) as results:
+        assert not results.rows
+    there = read_configuration(tmp_path)
+    assert there is not None
+    assert there["seeds"] == [1, 2]
+
+
+async def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+    with opened(tmp_path) as results:
+        await results.add(row())
     with pytest.raises(BadInput) as refused:
         opened(tmp_path, seeds=[1, 2], policies={"atts": {"options": {"turns": 4}}})
     assert "seeds: [1] there, [1, 2] here" in refused.value.message

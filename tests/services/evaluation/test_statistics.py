@@ -69,6 +69,11 @@ def test_policies_that_agree_everywhere_are_bounded_by_the_rule_of_three() -> No
     assert not found.told
 
 
+def test_agreement_bounds_nothing_but_shares() -> None:
+    found = paired([1000.0] * 60, [1000.0] * 60, shares=False)
+    assert (found.low, found.high, found.detectable) == (0, 0, None)
+
+
 @pytest.mark.slow
 def test_wilson_covers_the_truth_of_questions_with_several_seeds() -> None:
     """Each question has a difficulty of its own, three seeds are drawn from it."""
