@@ -15,6 +15,7 @@ AttsError
 ├── StoreUnavailable     the store that the routers share does not answer (HTTP 503)
 ├── RunCancelled         somebody cancelled the run by its id (HTTP 409)
 └── RunFailed            every candidate of a question failed (HTTP 503)
+    └── DeadlinePassed       the time was up before any chain had begun (HTTP 504)
 """
 
 from __future__ import annotations
@@ -106,3 +107,7 @@ class RunCancelled(AttsError):
 
 class RunFailed(AttsError):
     """Every candidate of a question failed; the message holds the first reason."""
+
+
+class DeadlinePassed(RunFailed):
+    """The question's time was up before any chain had begun: there is not even a part of one."""

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from atts_core.errors import (
     AttsError,
     BadInput,
+    DeadlinePassed,
     EngineError,
     KeyReused,
     Overloaded,
@@ -28,6 +29,14 @@ from atts_core.errors import (
 from atts_core.settings import bad_input
 from services.disconnect import ClientGone
 from services.wire import error_body
+
+
+_HEADERS = {503: {"Retry-After": "1"}, 504: {"x-should-retry": "false"}}
+"""What a client does next: come again, or, as it had a deadline, not by itself."""
+
+
+INTERNAL = error_body("internal error", "server_error", code="internal_error")
+"""The body for what is no error of ours: what it was is for the logs, not for clients."""
 
 
 class Relayed(AttsError):
@@ -75,7 +84,12 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
             body = error_body(str(error), "server_error", code="store_unavailable")
             return 503, body, {"Retry-After": "1"}
         case Relayed():
-            return error.status, error.body, {"Retry-After": "1"} if error.status == 503 else {}
+            return error.status, error.body, _HEADERS.get(error.status, {})
+        case DeadlinePassed():
+            body = error_body(
+                str(error), "server_error", param="atts.deadline_ms", code="deadline_passed"
+            )
+            return 504, body, _HEADERS[504]
         case RunFailed() | EngineError():
             body = error_body(str(error), "server_error", code="engines_failed")
             return 503, body, {"Retry-After": "1"}
@@ -99,6 +113,11 @@ def add_error_handlers(app: FastAPI) -> None:
         kind = "invalid_request_error" if error.status_code < 500 else "server_error"
         body = error_body(f"{request.method} {request.url.path}: {error.detail}", kind)
         return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def on_fault(request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises it again once this is sent: the server logs it.
+        return JSONResponse(INTERNAL, status_code=500)
 
     @app.exception_handler(ClientGone)
     async def on_client_gone(request: Request, error: ClientGone) -> JSONResponse:

@@ -65,6 +65,7 @@ _ERRORS = {
     422: "the `Idempotency-Key` came before with another body",
     429: "no room now: try again after `Retry-After`",
     503: "the engines failed: try again after `Retry-After`",
+    504: "the question's deadline passed before any chain had begun",
 }
 
 FASTAPI_422 = "Validation Error"
@@ -132,7 +133,7 @@ def answering(kind: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]
     return {
         "responses": {
             200: {"model": kind, "content": {"text/event-stream": events}},
-            **errors(400, 401, 404, 409, 413, 422, 429, 503),
+            **errors(400, 401, 404, 409, 413, 422, 429, 503, 504),
         },
         "openapi_extra": {
             "parameters": [KEY],

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from atts_core.errors import AttsError, RunCancelled
 from atts_core.events import Event
-from services.http_errors import described
+from services.http_errors import INTERNAL, described
 from services.runs.archive import Ending, Identity
 from services.service import Outcome
-from services.wire import error_body
 
 Emit: TypeAlias = Callable[[Event], None]
 
@@ -151,4 +150,4 @@ def cancelled(run_id: str) -> RunCancelled:
 def _shown(error: BaseException) -> tuple[int, dict[str, Any]]:
     if isinstance(error, AttsError):
         return described(error)[:2]
-    return 500, error_body("internal error", "server_error", code="internal_error")
+    return 500, INTERNAL
