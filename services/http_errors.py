@@ -28,8 +28,8 @@ from atts_core.errors import (
 )
 from atts_core.settings import bad_input
 from services.disconnect import ClientGone
+from services.json_body import Unreadable
 from services.wire import error_body
-
 
 _HEADERS = {503: {"Retry-After": "1"}, 504: {"x-should-retry": "false"}}
 """What a client does next: come again, or, as it had a deadline, not by itself."""
@@ -106,6 +106,11 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_invalid_body(request: Request, error: RequestValidationError) -> JSONResponse:
         status, body, headers = described(_complaint(error, _body_of(request)))
+        return JSONResponse(body, status_code=status, headers=headers)
+
+    @app.exception_handler(Unreadable)
+    async def on_unreadable_body(request: Request, error: Unreadable) -> JSONResponse:
+        status, body, headers = described(BadInput(error.detail, field=error.field))
         return JSONResponse(body, status_code=status, headers=headers)
 
     @app.exception_handler(HTTPException)

@@ -60,6 +60,7 @@ _ERRORS = {
     401: "no valid API key",
     404: "a model, a path or a run that is not here",
     405: "another method is served at this path",
+    408: "the body did not arrive within limits.max_body_seconds",
     409: "the run was cancelled by its id",
     413: "the body is larger than limits.max_body_bytes",
     422: "the `Idempotency-Key` came before with another body",
@@ -133,7 +134,7 @@ def answering(kind: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]
     return {
         "responses": {
             200: {"model": kind, "content": {"text/event-stream": events}},
-            **errors(400, 401, 404, 409, 413, 422, 429, 503, 504),
+            **errors(400, 401, 404, 408, 409, 413, 422, 429, 503, 504),
         },
         "openapi_extra": {
             "parameters": [KEY],

@@ -37,7 +37,8 @@ class Identity:
 class Ending:
     """How a run ended: with its `reply`, or with an error's status and body, as its client got it.
 
-    `released`: the same idempotency key begins a new run.
+    `released`: the same idempotency key begins a new run. Not `kept`: it found no room, and the
+    archive forgets that it was claimed.
     """
 
     status: Status
@@ -45,6 +46,7 @@ class Ending:
     reply: dict[str, Any] | None = None
     error: tuple[int, dict[str, Any]] | None = None
     released: bool = False
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from atts_core.errors import AttsError, RunCancelled
+from atts_core.errors import AttsError, Overloaded, RunCancelled
 from atts_core.events import Event
 from services.http_errors import INTERNAL, described
 from services.runs.archive import Ending, Identity
@@ -102,7 +102,7 @@ class LiveRun:
     def withdraw(self) -> None:
         """End the run before it has begun; nobody has joined it."""
         self.abandoned = True
-        self._end(Ending("cancelled", time.time(), released=True))
+        self._end(Ending("cancelled", time.time(), released=True, kept=False))
 
     async def over(self) -> None:
         """Returns when nothing of the run runs any more."""
@@ -125,7 +125,15 @@ class LiveRun:
             self._end(Ending("cancelled", time.time(), error=described(error)[:2]))
             raise error from None
         except BaseException as error:
-            self._end(Ending("failed", time.time(), error=_shown(error), released=True))
+            self._end(
+                Ending(
+                    "failed",
+                    time.time(),
+                    error=_shown(error),
+                    released=True,
+                    kept=bool(self.events) or not isinstance(error, Overloaded),
+                )
+            )
             raise
         self._end(Ending("finished", time.time(), reply=finished.reply))
         return finished.outcome
