@@ -10,6 +10,7 @@ AttsError
 ├── Overloaded           no room for more work now; nothing was started (HTTP 429)
 ├── EngineError          one request to one model failed
 │   ├── EngineUnavailable    the model cannot be reached or died; another replica may work
+│   │   └── EngineFull           its queue has no room (HTTP 429 where nothing has begun)
 │   ├── ContextFull          the chain with what is to come is longer than the model reads
 │   └── ScoreMissing         the model returned no usable log-probabilities
 ├── StoreUnavailable     the store that the routers share does not answer (HTTP 503)
@@ -87,6 +88,22 @@ class EngineError(AttsError):
 
 class EngineUnavailable(EngineError):
     """The model cannot be reached or died with the request; the same request may succeed."""
+
+
+class EngineFull(EngineUnavailable):
+    """The model's queue is full; `retry_after` says in how many seconds to try again."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_full, (self.message, self.retry_after)
+
+
+def _rebuild_full(message: str, retry_after: float) -> EngineFull:
+    return EngineFull(message, retry_after=retry_after)
 
 
 class ContextFull(EngineError):

@@ -17,6 +17,7 @@ from atts_core.errors import (
     BadInput,
     DeadlinePassed,
     EngineError,
+    EngineFull,
     KeyReused,
     Overloaded,
     PolicyLacks,
@@ -73,7 +74,7 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
             code = "policy_unavailable" if isinstance(error, PolicyLacks) else "invalid_value"
             body = error_body(error.message, "invalid_request_error", param=error.field, code=code)
             return 400, body, {}
-        case Overloaded():
+        case Overloaded() | EngineFull():
             body = error_body(error.message, "rate_limit_error", code="overloaded")
             return 429, body, {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
         case RunCancelled():

@@ -196,3 +196,4 @@ class Readiness(BaseModel):
     ready: bool
     router: str | None = Field(None, description="the router that answers, where there are several")
     running: int = Field(description="questions running at this router")
+    tasks: int | None = Field(None, description="asyncio tasks of that router's own")

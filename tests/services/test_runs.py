@@ -98,7 +98,7 @@ class Routers:
         return run_id
 
     async def idle(self) -> None:
-        """What an acceptance asks for: within a second nothing is left of a run."""
+        """Within a second nothing is left of any run, in routers and engines."""
         await self.until(lambda: not self.working, 1)
 
     def asked(self) -> list[int]:
