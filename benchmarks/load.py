@@ -3,8 +3,8 @@
 Each client asks one question after the other, every second one as a stream. Leavers close their
 connection at a random moment; who is refused with 429 waits as long as `Retry-After` says. Every
 question has a deadline, which those that are admitted must meet. When the time is up the rest is
-answered, and then nothing may be left: no run, no engine request, no task of the router's beyond those
-it had before, and no more memory.
+answered, and then nothing may be left: no run, no engine request, no task of the router's beyond
+those it had before, and no more memory.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ def as_table(result: dict[str, Any]) -> str:
         f"answered {result['answered']}, refused with 429 {result['refused']}, left "
         f"{result['left']}, errors {sum(result['errors'].values())} {result['errors'] or ''}",
         "",
-        f"deadline {result['deadline_seconds']:.0f} s: {result['cut_by_deadline']} answers cut by it, "
-        f"{result['late']} behind it",
+        f"deadline {result['deadline_seconds']:.0f} s: {result['cut_by_deadline']} answers cut by "
+        f"it, {result['late']} behind it",
         "",
         f"{'seconds':<22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
     ]
