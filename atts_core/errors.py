@@ -10,11 +10,13 @@ AttsError
 ├── Overloaded           no room for more work now; nothing was started (HTTP 429)
 ├── EngineError          one request to one model failed
 │   ├── EngineUnavailable    the model cannot be reached or died; another replica may work
+│   │   └── EngineFull           its queue has no room (HTTP 429 where nothing has begun)
 │   ├── ContextFull          the chain with what is to come is longer than the model reads
 │   └── ScoreMissing         the model returned no usable log-probabilities
 ├── StoreUnavailable     the store that the routers share does not answer (HTTP 503)
 ├── RunCancelled         somebody cancelled the run by its id (HTTP 409)
 └── RunFailed            every candidate of a question failed (HTTP 503)
+    └── DeadlinePassed       the time was up before any chain had begun (HTTP 504)
 """
 
 from __future__ import annotations
@@ -88,6 +90,22 @@ class EngineUnavailable(EngineError):
     """The model cannot be reached or died with the request; the same request may succeed."""
 
 
+class EngineFull(EngineUnavailable):
+    """The model's queue is full; `retry_after` says in how many seconds to try again."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_full, (self.message, self.retry_after)
+
+
+def _rebuild_full(message: str, retry_after: float) -> EngineFull:
+    return EngineFull(message, retry_after=retry_after)
+
+
 class ContextFull(EngineError):
     """The chain does not fit the model's context: seen late where vocabularies differ."""
 
@@ -106,3 +124,7 @@ class RunCancelled(AttsError):
 
 class RunFailed(AttsError):
     """Every candidate of a question failed; the message holds the first reason."""
+
+
+class DeadlinePassed(RunFailed):
+    """The question's time was up before any chain had begun: there is not even a part of one."""

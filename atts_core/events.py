@@ -38,13 +38,16 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Presampled:
-    """A first segment that only fills the question's calibration bank."""
+    """A first segment that only fills the question's calibration bank.
+
+    It fills nothing where it has no score: `scored` is 0 then, and `nll` None.
+    """
 
     at: float
     candidate: int
     tokens: int
     scored: int
-    nll: float
+    nll: float | None
     seconds: float
     draft_cost: EngineCost
     target_cost: EngineCost

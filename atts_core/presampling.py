@@ -15,7 +15,7 @@ from atts_core.engine import Generate, Rate, Sampling, owned
 from atts_core.errors import EngineError
 from atts_core.randomness import sampling_seed
 from atts_core.scoring import score_of
-from atts_core.types import History, Ids, Score
+from atts_core.types import EngineCost, History, Ids, Score, Scored, Segment
 
 
 async def presample(run: Run, by_draft: Ids, by_target: Ids) -> None:
@@ -44,27 +44,30 @@ async def _segment(run: Run, index: int, by_draft: Ids, by_target: Ids) -> Score
         )
     )
     scoring = run.target.score(Rate(chain, History(by_target)), drafting)
+    segment: Segment | None = None
+    scored: Scored | None = None
+    score: Score | None = None
     try:
         with owned(drafting, scoring):
             segment = await drafting
-            if segment.tokens == 0:
-                return None
-            scored = await scoring
-            if not len(scored.ids):
-                return None
+            if segment.tokens:
+                scored = await scoring
+        if scored is not None and len(scored.ids):
             score = score_of(scored)
     except EngineError:
         return None
-    run.emit(
-        events.Presampled(
-            run.at,
-            index,
-            tokens=segment.tokens,
-            scored=score.tokens,
-            nll=score.nll,
-            seconds=monotonic() - began,
-            draft_cost=segment.cost,
-            target_cost=scored.cost,
-        )
-    )
+    finally:
+        if segment is not None:  # written is written, whatever became of its score
+            run.emit(
+                events.Presampled(
+                    run.at,
+                    index,
+                    tokens=segment.tokens,
+                    scored=0 if score is None else score.tokens,
+                    nll=None if score is None else score.nll,
+                    seconds=monotonic() - began,
+                    draft_cost=segment.cost,
+                    target_cost=EngineCost() if scored is None else scored.cost,
+                )
+            )
     return score

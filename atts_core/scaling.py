@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from atts_core import choices, events, stopping
@@ -13,7 +13,7 @@ from atts_core.ballots import BallotBox
 from atts_core.candidate import Candidate, Run
 from atts_core.chain import Chain, Reading
 from atts_core.comparison import Comparer
-from atts_core.errors import ContextFull, EngineError, RunFailed
+from atts_core.errors import ContextFull, DeadlinePassed, EngineError, RunFailed
 from atts_core.policies import POLICIES, require
 from atts_core.presampling import presample
 from atts_core.prompts import render
@@ -25,18 +25,40 @@ async def answer(run: Run, question: Question) -> Answer:
 
     Cancelling the caller cancels every candidate, and with it every request inside the engines.
     Raises `PromptTooLong`, or `PolicyLacks` where the two models cannot serve the run's policy,
-    before anything has started, `RunFailed` when no candidate came through.
+    before anything has started, `DeadlinePassed` where the time is up before that, `RunFailed` when
+    no candidate came through.
     """
     policy = POLICIES[run.method.policy]
-    await require(policy, run.draft, run.target)
-    prompts = await render(question, run.draft, run.target)
-    run.emit(events.RunStarted(run.at, run.method.candidates, *map(len, prompts)))
     try:
-        if run.gate.settings.presample and policy.gated:
-            await presample(run, *prompts)
+        async with _in_time(run):
+            await require(policy, run.draft, run.target)
+            prompts = await render(question, run.draft, run.target)
+            run.emit(events.RunStarted(run.at, run.method.candidates, *map(len, prompts)))
+            if run.gate.settings.presample and policy.gated:
+                await presample(run, *prompts)
         return await Vote(run, question, prompts).take()
     finally:
         run.gate.forget(run.id)
+
+
+@asynccontextmanager
+async def _in_time(run: Run) -> AsyncIterator[None]:
+    """What must be done before the first chain; `DeadlinePassed` where the time is up before."""
+    limit = run.method.deadline_ms
+    try:
+        async with asyncio.timeout(None if limit is None else _left(run, limit)) as clock:
+            yield
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        reason = f"the deadline of {limit} ms passed before any chain had begun"
+        run.emit(events.RunFailed(run.at, reason))
+        raise DeadlinePassed(reason) from None
+
+
+def _left(run: Run, limit: int) -> float:
+    """Seconds of the question's time that are left, counted from its start."""
+    return max(0.0, limit / 1000 - run.at)
 
 
 class Vote:
@@ -169,8 +191,8 @@ class Vote:
         if limit is None:
             yield
             return
-        left = max(0.0, limit / 1000 - self._run.at)
-        alarm = asyncio.get_running_loop().call_later(left, self._stop, "deadline")
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_later(_left(self._run, limit), self._stop, "deadline")
         try:
             yield
         finally:

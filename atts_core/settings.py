@@ -129,6 +129,12 @@ class Limits(Strict):
         4096, ge=1, description="highest `draft_tokens` and `target_tokens` of a request"
     )
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest request body")
+    max_body_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time in which a request's body must have arrived; beyond it: status 408",
+    )
     max_running: int = Field(
         64, ge=1, description="questions one router answers at once; beyond it: status 429"
     )

@@ -9,10 +9,12 @@ from atts_core import events
 from atts_core.acceptance import Decision
 from atts_core.types import EngineCost
 
-Waste: TypeAlias = Literal["cancelled", "stopped", "failed", "replaced", "peeked", "presampled"]
+Waste: TypeAlias = Literal[
+    "cancelled", "stopped", "failed", "replaced", "peeked", "judged", "presampled"
+]
 """Why written tokens stand in no chain that has a vote: the chain was cancelled, given up by its
-policy, or failed; the target wrote the turn anew; the draft only looked ahead; the segment only
-filled the question's calibration bank."""
+policy, or failed; the target wrote the turn anew; the draft only looked ahead; the target said what
+it thinks of a step; the segment only filled the question's calibration bank."""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ class Usage:
                 self.draft.read(event.cost)
                 self._spend("draft_queue", "draft", event.seconds, event.cost)
             case events.StepJudged():
-                self.target.wrote(event.tokens, event.cost)
+                self.target.wasted["judged"] += self.target.wrote(event.tokens, event.cost)
                 self.target.read(event.cost)
                 self._spend("judge_queue", "judge", event.seconds, event.cost)
             case events.ChainScored():

@@ -1,9 +1,10 @@
 """Many clients at once, of which some leave at random moments: what the others get, and what stays.
 
 Each client asks one question after the other, every second one as a stream. Leavers close their
-connection at a random moment; who is refused with 429 waits as long as `Retry-After` says. When the
-time is up the rest is answered, and then nothing may be left: no run, no engine request, and no
-more memory than before.
+connection at a random moment; who is refused with 429 waits as long as `Retry-After` says. Every
+question has a deadline, which those that are admitted must meet. When the time is up the rest is
+answered, and then nothing may be left: no run, no engine request, no task of the router's beyond
+those it had before, and no more memory.
 """
 
 from __future__ import annotations
@@ -28,18 +29,25 @@ from services.client import authorization
 
 LONGEST_STAY = 3.0
 """Seconds after which a leaver has left at the latest."""
+LATE_SECONDS = 1.0
+"""By how much an answer may be behind its deadline: engines and network take their time."""
 IDLE_SECONDS = 30.0
 """How long the server may take to be idle once nobody asks."""
 
 
 @dataclass
 class Seen:
-    """What the clients that stayed got, in seconds; `errors` by what they say."""
+    """What clients got, in seconds; `errors` by what they say.
+
+    `cut` counts answers that a deadline cut short, `late` those that came behind it.
+    """
 
     answered: list[float] = field(default_factory=list)
     first_bytes: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     left: int = 0
+    cut: int = 0
+    late: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
 
@@ -51,26 +59,40 @@ def run(
     seed: int,
     server: str | None,
     arguments: Sequence[str] = (),
+    deadline: float = 60.0,
 ) -> dict[str, Any]:
-    """`clients` at once for `seconds`; the share `leavers` of them disconnects at random."""
+    """`clients` at once for `seconds`; the share `leavers` of them disconnects at random.
+
+    Every question has `deadline` seconds.
+    """
     with running_server(server, *arguments) as url:
-        return asyncio.run(_measure(url, clients, seconds, leavers, seed, own=server is None))
+        return asyncio.run(
+            _measure(url, clients, seconds, leavers, seed, deadline, own=server is None)
+        )
 
 
 async def _measure(
-    url: str, clients: int, seconds: float, leavers: float, seed: int, *, own: bool
+    url: str,
+    clients: int,
+    seconds: float,
+    leavers: float,
+    seed: int,
+    deadline: float,
+    *,
+    own: bool,
 ) -> dict[str, Any]:
     problems = list(held_out(200, seed))
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         base_url=url, timeout=600, limits=limits, headers=authorization()
     ) as http:
-        await _load(http, min(clients, 16), 5.0, 0.0, problems, seed + 1)  # until all is warm
+        # Until all is warm.
+        await _load(http, min(clients, 16), 5.0, 0.0, problems, seed + 1, deadline)
         await _until_idle(http)
-        before = _memory() if own else None
-        seen = await _load(http, clients, seconds, leavers, problems, seed)
+        before, tasks_before = _memory() if own else None, await _tasks(http)
+        seen, gone = await _load(http, clients, seconds, leavers, problems, seed, deadline)
         idle_after = await _until_idle(http)
-        left = await _left(http)
+        left, tasks_after = await _left(http), await _tasks(http)
     return {
         "clients": clients,
         "seconds": seconds,
@@ -79,13 +101,17 @@ async def _measure(
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "answered": len(seen.answered),
         "refused": len(seen.refused),
-        "left": seen.left,
-        "errors": dict(seen.errors),
+        "left": gone.left,
+        "errors": dict(seen.errors + gone.errors),
+        "deadline_seconds": deadline,
+        "cut_by_deadline": seen.cut,
+        "late": seen.late,
         "answer_seconds": _percentiles(seen.answered),
         "first_byte_seconds": _percentiles(seen.first_bytes),
         "refusal_seconds": _percentiles(seen.refused),
         "idle_after_seconds": idle_after,
         "left_running": left,
+        "tasks": {"before": tasks_before, "after": tasks_after},
         "memory_mib": {"before": before, "after": _memory() if own else None},
     }
 
@@ -97,14 +123,26 @@ async def _load(
     leavers: float,
     problems: Sequence[Problem],
     seed: int,
-) -> Seen:
-    seen, until = Seen(), monotonic() + seconds
+    deadline: float,
+) -> tuple[Seen, Seen]:
+    """What those got that stayed, and those that left: before they leave they may fail as well."""
+    seen, gone, until = Seen(), Seen(), monotonic() + seconds
     async with asyncio.TaskGroup() as all_of_them:
         for index in range(clients):
             random = np.random.default_rng([seed, index])
             leaves = index < leavers * clients
-            all_of_them.create_task(_client(http, seen, random, problems, until, leaves=leaves))
-    return seen
+            all_of_them.create_task(
+                _client(
+                    http,
+                    gone if leaves else seen,
+                    random,
+                    problems,
+                    until,
+                    deadline,
+                    leaves=leaves,
+                )
+            )
+    return seen, gone
 
 
 async def _client(
@@ -113,6 +151,7 @@ async def _client(
     random: np.random.Generator,
     problems: Sequence[Problem],
     until: float,
+    deadline: float,
     *,
     leaves: bool,
 ) -> None:
@@ -124,12 +163,15 @@ async def _client(
             "model": "atts",
             "messages": [{"role": "user", "content": problem.question}],
             "stream": asked % 2 == 0,
-            "atts": {"seed": int(random.integers(2**31))},
+            "atts": {
+                "seed": int(random.integers(2**31)),
+                "deadline_ms": round(1000 * deadline),
+            },
         }
         stay = random.uniform(0.0, LONGEST_STAY) if leaves else None
         try:
             async with asyncio.timeout(stay):
-                await _ask(http, seen if not leaves else Seen(), body)
+                await _ask(http, seen, body)
         except TimeoutError:
             seen.left += 1
         except httpx.HTTPError as error:
@@ -155,6 +197,8 @@ async def _ask(http: httpx.AsyncClient, seen: Seen, body: dict[str, Any]) -> Non
         seen.errors["not a whole answer"] += 1
     else:
         seen.answered.append(taken)
+        seen.cut += b'"stopped": "deadline"' in told or b'"stopped":"deadline"' in told
+        seen.late += taken > body["atts"]["deadline_ms"] / 1000 + LATE_SECONDS
         if body["stream"]:
             seen.first_bytes.append(first - began)
 
@@ -187,6 +231,12 @@ async def _left(http: httpx.AsyncClient) -> dict[str, int]:
     }
 
 
+async def _tasks(http: httpx.AsyncClient) -> int | None:
+    """How many asyncio tasks a router has; None where it does not say."""
+    tasks: int | None = (await http.get("/ready")).json().get("tasks")
+    return tasks
+
+
 def _memory() -> float:
     """MiB of the server's processes, shared pages counted once."""
     total = 0
@@ -214,6 +264,9 @@ def as_table(result: dict[str, Any]) -> str:
         f"answered {result['answered']}, refused with 429 {result['refused']}, left "
         f"{result['left']}, errors {sum(result['errors'].values())} {result['errors'] or ''}",
         "",
+        f"deadline {result['deadline_seconds']:.0f} s: {result['cut_by_deadline']} answers cut by "
+        f"it, {result['late']} behind it",
+        "",
         f"{'seconds':<22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
     ]
     for name, key in (
@@ -232,6 +285,8 @@ def as_table(result: dict[str, Any]) -> str:
         if idle is None
         else f"idle {idle:.1f} s after the last client",
     ]
+    tasks = result["tasks"]
+    lines.append(f"tasks of the router: {tasks['before']} before, {tasks['after']} after")
     if memory["before"] is not None:
         lines.append(f"memory: {memory['before']:.0f} MiB before, {memory['after']:.0f} after")
     return "\n".join(lines)

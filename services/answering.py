@@ -56,7 +56,7 @@ async def answered(
 
     `kind` begins the run's id.
     """
-    caller = caller_of(request, body)
+    caller = await caller_of(request)
     run: LiveRun
 
     async def answer(emit: Callable[[Event], None]) -> Outcome:

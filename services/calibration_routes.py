@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from services.openapi import errors
+from services.openapi import GUARDED, errors
 from services.service import Service
 
 
@@ -118,7 +118,7 @@ def calibration_routes(backend: Calibrated) -> APIRouter:
     @routes.get(
         "/v1/atts/calibration",
         response_description="Banks, rates by turn and window, drift, and the shared store",
-        responses=errors(401),
+        responses=errors(*GUARDED),
     )
     async def calibration() -> CalibrationState:
         """Whether the takeover rate holds, and what it rests on."""

@@ -14,6 +14,7 @@ from atts_core.events import Event, RunStarted, as_json
 from atts_core.types import Message
 from services import reply
 from services.answering import Answers, answered
+from services.json_body import StrictRoute
 from services.openai_fields import TEXT
 from services.openapi import TEXT_EXAMPLES, answering
 from services.reply import CalibrationState
@@ -47,7 +48,7 @@ class CompletionRequest(Asked):
 
 def completion_routes(backend: Answers) -> APIRouter:
     """The route over `backend`."""
-    routes = APIRouter(tags=["answers"])
+    routes = APIRouter(tags=["answers"], route_class=StrictRoute)
 
     @routes.post("/v1/completions", response_model=None, **answering(TextCompletion, TEXT_EXAMPLES))
     async def completions(body: CompletionRequest, request: Request) -> Any:

@@ -20,9 +20,10 @@ from services.calibration_routes import calibration_routes
 from services.chat_stream import ChatStream
 from services.completions import completion_routes
 from services.http_errors import add_error_handlers
+from services.json_body import StrictRoute
 from services.openapi import CHAT_EXAMPLES, add_document, answering, described
 from services.page import page_routes
-from services.run_routes import KEY_HEADER, run_routes
+from services.run_routes import run_routes
 from services.runs.registry import Runs
 from services.schemas import ChatCompletion, Health, ModelList, ModelReply, Readiness, Version
 from services.service import Service
@@ -56,6 +57,7 @@ def create_app(backend: Backend) -> FastAPI:
             yield
 
     app = FastAPI(title="ATTS", version=VERSION, lifespan=lifespan)
+    app.router.route_class = StrictRoute
     add_middlewares(app, backend)
     add_error_handlers(app)
     add_document(app, keys=bool(all_keys(backend.settings.access)))
@@ -131,15 +133,21 @@ def create_app(backend: Backend) -> FastAPI:
 def add_middlewares(app: FastAPI, backend: Backend) -> None:
     """From the outermost inwards: who watches, browsers' rules, keys, the body's size."""
     settings = backend.settings
-    app.add_middleware(BodyLimit, limit=settings.limits.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        limit=settings.limits.max_body_bytes,
+        seconds=settings.limits.max_body_seconds,
+    )
     app.add_middleware(Access, keys=all_keys(settings.access))
     if settings.access.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.access.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-request-id", KEY_HEADER],
-            expose_headers=["x-request-id", RUN_HEADER],
+            # All: OpenAI's client tells of itself in a dozen `x-stainless-…`, and in more of them
+            # with each release.
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-request-id", "x-should-retry", RUN_HEADER],
         )
     app.add_middleware(Watch, watchers=backend.watchers)
 

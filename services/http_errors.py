@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from atts_core.errors import (
     AttsError,
     BadInput,
+    DeadlinePassed,
     EngineError,
+    EngineFull,
     KeyReused,
     Overloaded,
     PolicyLacks,
@@ -27,7 +29,15 @@ from atts_core.errors import (
 )
 from atts_core.settings import bad_input
 from services.disconnect import ClientGone
+from services.json_body import Unreadable
 from services.wire import error_body
+
+_HEADERS = {503: {"Retry-After": "1"}, 504: {"x-should-retry": "false"}}
+"""What a client does next: come again, or, as it had a deadline, not by itself."""
+
+
+INTERNAL = error_body("internal error", "server_error", code="internal_error")
+"""The body for what is no error of ours: what it was is for the logs, not for clients."""
 
 
 class Relayed(AttsError):
@@ -64,7 +74,7 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
             code = "policy_unavailable" if isinstance(error, PolicyLacks) else "invalid_value"
             body = error_body(error.message, "invalid_request_error", param=error.field, code=code)
             return 400, body, {}
-        case Overloaded():
+        case Overloaded() | EngineFull():
             body = error_body(error.message, "rate_limit_error", code="overloaded")
             return 429, body, {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
         case RunCancelled():
@@ -75,7 +85,12 @@ def described(error: AttsError) -> tuple[int, dict[str, Any], dict[str, str]]:
             body = error_body(str(error), "server_error", code="store_unavailable")
             return 503, body, {"Retry-After": "1"}
         case Relayed():
-            return error.status, error.body, {"Retry-After": "1"} if error.status == 503 else {}
+            return error.status, error.body, _HEADERS.get(error.status, {})
+        case DeadlinePassed():
+            body = error_body(
+                str(error), "server_error", param="atts.deadline_ms", code="deadline_passed"
+            )
+            return 504, body, _HEADERS[504]
         case RunFailed() | EngineError():
             body = error_body(str(error), "server_error", code="engines_failed")
             return 503, body, {"Retry-After": "1"}
@@ -94,11 +109,21 @@ def add_error_handlers(app: FastAPI) -> None:
         status, body, headers = described(_complaint(error, _body_of(request)))
         return JSONResponse(body, status_code=status, headers=headers)
 
+    @app.exception_handler(Unreadable)
+    async def on_unreadable_body(request: Request, error: Unreadable) -> JSONResponse:
+        status, body, headers = described(BadInput(error.detail, field=error.field))
+        return JSONResponse(body, status_code=status, headers=headers)
+
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         kind = "invalid_request_error" if error.status_code < 500 else "server_error"
         body = error_body(f"{request.method} {request.url.path}: {error.detail}", kind)
         return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def on_fault(request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises it again once this is sent: the server logs it.
+        return JSONResponse(INTERNAL, status_code=500)
 
     @app.exception_handler(ClientGone)
     async def on_client_gone(request: Request, error: ClientGone) -> JSONResponse:

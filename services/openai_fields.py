@@ -29,6 +29,12 @@ _TOOLS = "tools are not called here"
 _SCORES = "it would change the scores that the gate rests on"
 _LOGPROBS = "log-probabilities of many candidates have no place in one choice"
 
+_ACCOUNT = {
+    "service_tier": Refused("all requests are served alike", ("auto", "default")),
+    "store": Refused("what is kept of a run is the server's setting runs.history", (False,)),
+}
+"""Fields of either request that ask for a service around the answer."""
+
 CHAT = {
     "audio": Refused("speech is not produced here"),
     "frequency_penalty": Refused(_SCORES, (0,)),
@@ -41,6 +47,7 @@ CHAT = {
     "parallel_tool_calls": Refused(_TOOLS, (True, False)),
     "prediction": Refused("candidates are drafted by a model of our own"),
     "presence_penalty": Refused(_SCORES, (0,)),
+    **_ACCOUNT,
     "response_format": Refused("answers are free text", ({"type": "text"},)),
     "tool_choice": Refused(_TOOLS, ("none", "auto")),
     "tools": Refused(_TOOLS, ([],)),
@@ -57,6 +64,7 @@ TEXT = {
     "logit_bias": Refused(_SCORES, ({},)),
     "logprobs": Refused(_LOGPROBS),
     "presence_penalty": Refused(_SCORES, (0,)),
+    **_ACCOUNT,
     "suffix": Refused("text is continued, not filled in", ("",)),
 }
 """Fields of a text completion's request that would change the answer."""
@@ -76,8 +84,6 @@ IGNORED = frozenset(
         "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
-        "service_tier",
-        "store",
         "user",
     }
 )

@@ -59,13 +59,17 @@ _ERRORS = {
     400: "a field, or the JSON itself, is wrong; `param` names the field",
     401: "no valid API key",
     404: "a model, a path or a run that is not here",
-    405: "another method is served at this path",
+    408: "the body did not arrive within limits.max_body_seconds",
     409: "the run was cancelled by its id",
     413: "the body is larger than limits.max_body_bytes",
     422: "the `Idempotency-Key` came before with another body",
-    429: "no room now: try again after `Retry-After`",
+    429: "no room now, or the key may not ask more: try again after `Retry-After`",
     503: "the engines failed: try again after `Retry-After`",
+    504: "the question's deadline passed before any chain had begun",
 }
+
+GUARDED = (401, 429)
+"""What any route that wants a key may answer, where keys are set."""
 
 FASTAPI_422 = "Validation Error"
 """How FastAPI describes a status that our error handlers never answer with by themselves."""
@@ -114,7 +118,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def described(kind: type[BaseModel], *statuses: int) -> dict[str, Any]:
     """How a route is described that answers `kind`, or an error of these statuses."""
-    return {"responses": {200: {"model": kind}} | errors(401, *statuses)}
+    return {"responses": {200: {"model": kind}} | errors(*GUARDED, *statuses)}
 
 
 def answering(kind: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def answering(kind: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]
     return {
         "responses": {
             200: {"model": kind, "content": {"text/event-stream": events}},
-            **errors(400, 401, 404, 409, 413, 422, 429, 503),
+            **errors(400, 401, 404, 408, 409, 413, 422, 429, 503, 504),
         },
         "openapi_extra": {
             "parameters": [KEY],

@@ -22,6 +22,7 @@ ROUTER_LOST = error_body(
     code="router_lost",
 )
 RETRY_AFTER = (b"retry-after", b"1")
+REQUEST_ID = b"x-request-id"
 
 
 class WithoutUnsafeHeaders:
@@ -53,7 +54,7 @@ class EveryRequestAnswered:
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self._app(scope, receive, send)
             return
-        reply = _Reply(send)
+        reply = _Reply(scope, send)
         await self._app(scope, receive, reply.take)
         await reply.finish()
 
@@ -61,7 +62,8 @@ class EveryRequestAnswered:
 class _Reply:
     """A reply on its way to the client: how far it is, and how it must be ended if nobody does."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
         self._send = send
         self._start: Message | None = None
         self._refusal: Message | None = None
@@ -89,7 +91,10 @@ class _Reply:
         if self._whole:
             return
         if self._start is None:
-            await self._answer(503, ROUTER_LOST, [RETRY_AFTER])
+            # Serve's proxy has given the request its id by now, where the client sent none.
+            request_id = _header(self._scope, REQUEST_ID)
+            known = [(REQUEST_ID, request_id)] if request_id else []
+            await self._answer(503, ROUTER_LOST, [RETRY_AFTER, *known])
         elif self._refusal is not None:
             await self._refuse(self._refusal)
         elif _header(self._start, b"content-type").startswith(b"text/event-stream"):
@@ -125,8 +130,8 @@ def _is_serves_own(start: Message) -> bool:
     return start["status"] >= 400 and _header(start, b"content-type").startswith(b"text/plain")
 
 
-def _header(start: Message, wanted: bytes) -> bytes:
-    found = [value for name, value in start.get("headers", []) if name.lower() == wanted]
+def _header(holder: Message | Scope, wanted: bytes) -> bytes:
+    found = [value for name, value in holder.get("headers", []) if name.lower() == wanted]
     return bytes(found[0]) if found else b""
 
 

@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar, cast
 
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from atts_core.engine import Capabilities, Generate, Pending, Rate, Ready, result
-from atts_core.errors import AttsError, EngineError, EngineUnavailable
+from atts_core.errors import AttsError, EngineError, EngineFull, EngineUnavailable
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services import pools
 from services.tracing.context import TRACEPARENT
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+RETRY_SECONDS = 1.0
+"""When to come again where a pool's queue is full and Serve names no time."""
 SENDS = 3
 """Times a call is made at most, each but the last lost with its replica."""
 REMEMBERED = 10_000
@@ -56,7 +58,9 @@ class RemoteEngine:
         return self._capabilities
 
     async def render(self, messages: Sequence[Message]) -> Ids:
-        return await RemoteCall[Ids](lambda: self._handle.render.remote(list(messages)), self._name)
+        return await result(
+            RemoteCall[Ids](lambda: self._handle.render.remote(list(messages)), self._name)
+        )
 
     def generate(self, request: Generate) -> Pending[Segment]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
@@ -222,6 +226,10 @@ def translated(error: BaseException, who: str) -> BaseException:
             return EngineUnavailable(f"{who}: the replica was lost with the request")
         case RayTaskError():
             return translated(cause, who) if cause is not error else EngineError(f"{who}: {cause}")
+        case BackPressureError():
+            return EngineFull(
+                f"{who}: {first_line(cause)}", retry_after=cause.retry_after_s or RETRY_SECONDS
+            )
         case RayError() | RayServeException():
             return EngineUnavailable(f"{who}: {type(cause).__name__}: {first_line(cause)}")
         case _:

@@ -75,6 +75,7 @@ class Router:
             "target": target,
             "calibration": self.calibration(),
             "running": len(self.service.running),
+            "tasks": len(asyncio.all_tasks()),
         }
 
     @asynccontextmanager

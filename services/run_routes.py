@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Request
@@ -101,8 +100,8 @@ def shown(page: Page) -> dict[str, Any]:
     }
 
 
-def caller_of(request: Request, body: BaseModel) -> Caller:
-    """Whose the request is, and by which key and body it is known again.
+async def caller_of(request: Request) -> Caller:
+    """Whose the request is, and by which key and body, byte by byte, it is known again.
 
     Raises `BadInput` for a key that is empty, too long or not printable.
     """
@@ -115,6 +114,5 @@ def caller_of(request: Request, body: BaseModel) -> Caller:
             "characters, a UUID for example",
             field="Idempotency-Key",
         )
-    asked = {"path": request.url.path, "body": body.model_dump(mode="json")}
-    text = json.dumps(asked, sort_keys=True)
-    return Caller(owner_of(request.scope), key, hashlib.sha256(text.encode()).hexdigest())
+    asked = request.url.path.encode() + b"\n" + await request.body()
+    return Caller(owner_of(request.scope), key, hashlib.sha256(asked).hexdigest())

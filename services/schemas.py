@@ -80,6 +80,7 @@ class WastedReply(Reply):
     failed: int = Field(description="of candidates that failed")
     replaced: int = Field(description="of rejected segments that the target wrote anew")
     peeked: int = Field(description="of looks ahead that were thrown away")
+    judged: int = Field(description="of the target's verdicts on steps")
     presampled: int = Field(description="of segments that only filled the question's bank")
 
 
@@ -196,3 +197,4 @@ class Readiness(BaseModel):
     ready: bool
     router: str | None = Field(None, description="the router that answers, where there are several")
     running: int = Field(description="questions running at this router")
+    tasks: int | None = Field(None, description="asyncio tasks of that router's own")

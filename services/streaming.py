@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 from atts_core.errors import AttsError
 from atts_core.events import Event
-from services.http_errors import described
+from services.http_errors import INTERNAL, described
 from services.service import Outcome
+
+log = logging.getLogger(__name__)
 
 Chunk = dict[str, Any]
 
@@ -106,6 +109,9 @@ async def resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
             yield chunk
     except AttsError as error:
         yield _sse(described(error)[1])
+    except Exception:  # the status is sent: nobody above could tell the client any more
+        log.exception("a stream failed")
+        yield _sse(INTERNAL)
 
 
 def _sse(body: Chunk) -> bytes:

@@ -7,6 +7,7 @@ out. Nothing of it waits, and what a watcher does with it later is no request's 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -21,7 +22,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atts_core import events
-from atts_core.errors import AttsError, BadInput
+from atts_core.errors import BadInput
 from atts_core.settings import Method
 from atts_core.types import Message as ChatMessage
 from atts_core.usage import Usage
@@ -151,10 +152,12 @@ def _reason(error: BaseException) -> str:
     match error:
         case BadInput():
             return "refused"
-        case AttsError():
-            return "failed"
-        case _:
+        case asyncio.CancelledError() | GeneratorExit():
             return "cancelled"
+        case BaseExceptionGroup() if not error.split(asyncio.CancelledError)[1]:
+            return "cancelled"
+        case _:
+            return "failed"
 
 
 def _code(body: bytes) -> str | None:

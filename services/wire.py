@@ -195,7 +195,14 @@ class ChatRequest(Asked):
         return self.reasoning_effort or "medium"
 
     def tokens(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+        both = {self.max_completion_tokens, self.max_tokens} - {None}
+        if len(both) > 1:
+            raise BadInput(
+                f"max_tokens: found {self.max_tokens} beside max_completion_tokens: "
+                f"{self.max_completion_tokens}; they mean the same, send one of them",
+                field="max_tokens",
+            )
+        return next(iter(both), None)
 
     def conversation(self) -> tuple[Message, ...]:
         """The messages, of which the last is the user's and not empty."""

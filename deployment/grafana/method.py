@@ -300,7 +300,7 @@ def _what_is_saved() -> Section:
         lines(
             "Tokens that no vote holds",
             "By model and why: cancelled on consensus, replaced by the target, looked at only "
-            "(peeked, presampled), given up, failed (ray_atts_wasted_tokens_total).",
+            "(peeked, presampled), judged with, given up, failed (ray_atts_wasted_tokens_total).",
             Query(rate("wasted_tokens_total", "role", "reason"), "{{role}}, {{reason}}"),
             unit=TOKENS_PER_SECOND,
             stacked=True,

@@ -76,11 +76,21 @@ def load(
         float, typer.Option(min=0, max=1, help="share of them that disconnects at random moments")
     ] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="decides questions and moments")] = 1,
+    deadline: Annotated[
+        float, typer.Option(min=0.001, help="seconds that each question has, once admitted")
+    ] = 60,
     server: Server = None,
     json_: AsJson = False,
 ) -> None:
     """Many clients, half of which leave: answers, refusals, first bytes, and what is left over."""
     from benchmarks.load import as_table, run
 
-    result = run(clients=clients, seconds=seconds, leavers=leavers, seed=seed, server=server)
+    result = run(
+        clients=clients,
+        seconds=seconds,
+        leavers=leavers,
+        seed=seed,
+        server=server,
+        deadline=deadline,
+    )
     print(json.dumps(result, indent=2) if json_ else as_table(result))

@@ -39,7 +39,8 @@ class Ending:
 
     The error's code tells the ways to be cancelled apart: `run_cancelled` by its id, `client_left`
     as nobody waited for it any more, `server_stopped` with its router.
-    `released`: the same idempotency key begins a new run.
+    `released`: the same idempotency key begins a new run. Not `kept`: it found no room, and the
+    archive forgets that it was claimed.
     """
 
     status: Status
@@ -47,6 +48,7 @@ class Ending:
     reply: dict[str, Any] | None = None
     error: tuple[int, dict[str, Any]] | None = None
     released: bool = False
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

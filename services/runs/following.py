@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from atts_core.errors import RunFailed, StoreUnavailable
+from atts_core.errors import Overloaded, RunFailed, StoreUnavailable
 from atts_core.events import AnswerReady, Event, from_json
 from atts_core.settings import Method
 from atts_core.usage import Usage
@@ -29,6 +29,8 @@ def following(
             while True:
                 call = archive.follow(run_id, owner, router, len(events))
                 page = await reached(call, within)
+                if page is None and not events:
+                    raise Overloaded(f"the run {run_id} found no room at its router")
                 if page is None:
                     raise RunFailed(f"the run {run_id} has left the history")
                 for event in map(from_json, page.events):

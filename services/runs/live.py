@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from atts_core.errors import AttsError, RunCancelled
+from atts_core.errors import AttsError, Overloaded, RunCancelled
 from atts_core.events import Event
-from services.http_errors import Relayed, described
+from services.http_errors import INTERNAL, Relayed, described
 from services.runs.archive import Ending, Identity
 from services.service import Outcome
 from services.wire import error_body
@@ -109,7 +109,7 @@ class LiveRun:
     def withdraw(self) -> None:
         """End the run before it has begun; nobody has joined it."""
         self.abandoned = True
-        self._end(self._ended_by(client_left(self.identity.id)))
+        self._end(Ending("cancelled", time.time(), released=True, kept=False))
 
     async def over(self) -> None:
         """Returns when nothing of the run runs any more."""
@@ -137,7 +137,15 @@ class LiveRun:
             self._end(self._ended_by(client_left(run_id)))
             raise
         except BaseException as error:
-            self._end(Ending("failed", time.time(), error=_shown(error), released=True))
+            self._end(
+                Ending(
+                    "failed",
+                    time.time(),
+                    error=_shown(error),
+                    released=True,
+                    kept=bool(self.events) or not isinstance(error, Overloaded),
+                )
+            )
             raise
         self._end(Ending("finished", time.time(), reply=finished.reply))
         return finished.outcome
@@ -176,4 +184,4 @@ def server_stopped(run_id: str) -> Relayed:
 def _shown(error: BaseException) -> tuple[int, dict[str, Any]]:
     if isinstance(error, AttsError):
         return described(error)[:2]
-    return 500, error_body("internal error", "server_error", code="internal_error")
+    return 500, INTERNAL

@@ -26,6 +26,9 @@ FOLLOWS_FOR = 10.0
 def take(connection: Connection, router: str, upload: Upload, now: float) -> tuple[int, bool]:
     """Keep what is new of a run; how many of its events are there, and whether its end is."""
     identity = upload.identity
+    if upload.ending is not None and not upload.ending.kept:
+        _remove(connection, [identity.id])
+        return 0, True
     _begin(connection, router, identity, now, key=None)
     mine = runs.c.id == identity.id
     if not upload.events and upload.ending is None:
@@ -132,11 +135,15 @@ def prune(connection: Connection, max_runs: int, max_bytes: int, max_age: float,
         if beyond and not under_way:
             gone.append(row.id)
     for begin in range(0, len(gone), 500):
-        some = gone[begin : begin + 500]
-        connection.execute(delete(run_events).where(run_events.c.run_id.in_(some)))
-        connection.execute(delete(run_followers).where(run_followers.c.run_id.in_(some)))
-        connection.execute(delete(runs).where(runs.c.id.in_(some)))
+        _remove(connection, gone[begin : begin + 500])
     return len(gone)
+
+
+def _remove(connection: Connection, some: Sequence[str]) -> None:
+    """All rows of these runs, which are few enough for one statement."""
+    connection.execute(delete(run_events).where(run_events.c.run_id.in_(some)))
+    connection.execute(delete(run_followers).where(run_followers.c.run_id.in_(some)))
+    connection.execute(delete(runs).where(runs.c.id.in_(some)))
 
 
 def _begin(

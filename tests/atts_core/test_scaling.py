@@ -1,14 +1,17 @@
 """Many candidates at once: consensus, cancelling, seeds."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from atts_core import events, scaling
-from atts_core.engine import Generate, Line
-from atts_core.errors import EngineError
-from tests.conftest import QUESTION, Recorder
+from atts_core.acceptance import Gate
+from atts_core.calibration.settings import CalibrationSettings
+from atts_core.engine import Generate, Line, ScriptedEngine
+from atts_core.errors import DeadlinePassed, EngineError
+from atts_core.types import Ids, Message
+from tests.conftest import PAIR, QUESTION, Recorder
 
 Scripted = Callable[..., Recorder]
 
@@ -182,3 +185,30 @@ async def test_a_chain_without_an_answer_changes_no_vote(scripted: Scripted) -> 
     recorder = scripted(lambda seen, request: Line("no box", "eos"))
     await scaling.answer(recorder.run(candidates=2, takeover_rate=1e-6), QUESTION)
     assert recorder.of(events.Voted) == []
+
+
+class NeverRenders(ScriptedEngine):
+    """An engine that is too busy to render."""
+
+    async def render(self, messages: Sequence[Message]) -> Ids:
+        await asyncio.Event().wait()
+        raise AssertionError("never reached")
+
+
+async def test_a_deadline_bounds_the_rendering_of_the_prompts(scripted: Scripted) -> None:
+    recorder = scripted(endless)
+    recorder.target = NeverRenders(endless, name="target")
+    with pytest.raises(DeadlinePassed, match="50 ms passed before any chain had begun"):
+        await scaling.answer(recorder.run(deadline_ms=50), QUESTION)
+    assert recorder.of(events.RunStarted, events.CandidateStarted) == []
+
+
+async def test_a_deadline_bounds_the_warm_up_and_leaves_nothing_in_the_engines(
+    scripted: Scripted,
+) -> None:
+    warm = CalibrationSettings(presample=True, coverage="conditional")
+    recorder = scripted(endless_takeover, gate=Gate(PAIR, warm))
+    with pytest.raises(DeadlinePassed):
+        await scaling.answer(recorder.run(candidates=3, deadline_ms=50), QUESTION)
+    assert isinstance(recorder.events[-1], events.RunFailed)
+    assert recorder.draft.running == recorder.target.running == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -40,6 +41,13 @@ def engines(http: httpx.Client) -> dict[str, int]:
     """Requests running or waiting, by pool."""
     ready = http.get("/ready").json()
     return {pool: ready[pool]["running"] + ready[pool]["waiting"] for pool in ("draft", "target")}
+
+
+async def working(http: httpx.AsyncClient) -> int:
+    """Questions running, and requests running or waiting in the engines."""
+    ready = (await http.get("/ready")).json()
+    pools = [ready[pool] for pool in ("draft", "target")]
+    return int(ready["running"] + sum(pool["running"] + pool["waiting"] for pool in pools))
 
 
 def test_a_question_is_answered_right(http: httpx.Client) -> None:
@@ -127,20 +135,12 @@ async def test_a_client_that_hangs_up_leaves_the_engines_idle_within_a_second(
     problem = next(iter(held_out(1, seed=9)))
     asked = body(problem.question, candidates=64, consensus=False) | {"stream": stream}
     async with httpx.AsyncClient(base_url=served, timeout=60) as http:
-
-        async def busy() -> int:
-            ready = (await http.get("/ready")).json()
-            return int(
-                ready["running"]
-                + sum(ready[p]["running"] + ready[p]["waiting"] for p in ("draft", "target"))
-            )
-
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=asked))
-        while not await busy():
+        while not await working(http):
             await asyncio.sleep(0.01)
         asking.cancel()
         async with asyncio.timeout(1):
-            while await busy():
+            while await working(http):
                 await asyncio.sleep(0.02)
 
 
@@ -150,3 +150,25 @@ def test_events_stream_through_serve(http: httpx.Client) -> None:
         lines = [line for line in response.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
     assert '"event": "SegmentScored"' in "".join(lines)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_at_its_deadline_a_question_is_answered_and_the_engines_are_idle_within_a_second(
+    served: str, stream: bool
+) -> None:
+    problem = next(iter(held_out(1, seed=9)))
+    asked = body(problem.question, candidates=64, consensus=False, deadline_ms=1000)
+    async with httpx.AsyncClient(base_url=served, timeout=60) as http:
+        response = await http.post("/v1/chat/completions", json=asked | {"stream": stream})
+        async with asyncio.timeout(1):
+            while await working(http):
+                await asyncio.sleep(0.02)
+    assert response.status_code == 200, response.text
+    if stream:
+        *chunks, done = response.text.strip().split("\n\n")
+        assert done == "data: [DONE]"
+        atts = json.loads(chunks[-1].removeprefix("data: "))["atts"]
+    else:
+        atts = response.json()["atts"]
+    assert atts["stopped"] == "deadline"
+    assert atts["candidates"]["cancelled"] > 0

@@ -153,6 +153,25 @@ async def test_pages_of_other_origins_are_let_in_by_name_only() -> None:
     assert granted.headers["access-control-allow-origin"] == "https://app.example"
 
 
+async def test_openai_s_client_may_call_from_a_page_of_a_named_origin() -> None:
+    names = "authorization,content-type,x-stainless-lang,x-stainless-retry-count,idempotency-key"
+    asked = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": names,
+    }
+    async with client(backend(access={"cors_origins": ["https://app.example"]})) as http:
+        granted = await http.options("/v1/chat/completions", headers=asked)
+        stranger = asked | {"Origin": "https://other.example"}
+        refused = await http.options("/v1/chat/completions", headers=stranger)
+        answer = await http.post("/v1/chat/completions", json=ASKED, headers=asked)
+    assert granted.status_code == 200
+    assert set(names.split(",")) <= set(granted.headers["access-control-allow-headers"].split(","))
+    assert "access-control-allow-origin" not in refused.headers
+    shown = set(answer.headers["access-control-expose-headers"].split(", "))
+    assert {"retry-after", "x-request-id", "x-atts-run"} <= shown
+
+
 async def test_headers_that_switch_serve_s_protections_off_never_arrive() -> None:
     arrived: list[tuple[bytes, bytes]] = []
 

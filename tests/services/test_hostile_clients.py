@@ -92,6 +92,26 @@ async def test_a_body_that_never_comes_whole_starts_nothing(listening: Any) -> N
     assert not atts.service.draft.generated  # type: ignore[attr-defined]
 
 
+async def test_a_body_that_is_not_there_in_time_is_waited_for_no_longer(listening: Any) -> None:
+    atts = backend(limits={"max_body_seconds": 0.2})
+    async with listening(atts) as base, connected(base) as (reader, writer):
+        writer.write(request(body()[:-1], announced=10_000))
+        await writer.drain()
+        head, _, said = (await reader.read(-1)).partition(b"\r\n\r\n")  # to the connection's end
+    error = json.loads(said)["error"]
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert set(error) == {"message", "type", "param", "code"}
+    assert "limits.max_body_seconds" in error["message"]
+
+
+async def test_a_run_may_take_longer_than_its_body(listening: Any) -> None:
+    def slow(seen: str, request: Generate) -> Line:
+        return Line(ANSWER, ticks=20_000)
+
+    async with listening(backend(slow, limits={"max_body_seconds": 0.05})) as base:
+        assert (await ask(base)).status_code == 200
+
+
 async def test_a_client_that_never_reads_frees_its_place_when_its_run_is_over(
     listening: Any,
 ) -> None:

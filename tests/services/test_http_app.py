@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
-from atts_core.engine import Generate, Line
+from atts_core.engine import Generate, Line, ScriptedEngine
 from atts_core.errors import EngineUnavailable
+from atts_core.types import Ids, Message
+from services.http_app import create_app
 from services.streaming import follow
 from tests.services.conftest import ANSWER, backend, client
 
@@ -374,6 +377,78 @@ async def test_a_failure_in_the_middle_of_a_stream_is_said_in_it() -> None:
     last = response.text.strip().split("\n\n")[-1]
     assert "the replica was lost" in json.loads(last.removeprefix("data: "))["error"]["message"]
     assert "[DONE]" not in response.text
+
+
+async def test_a_fault_of_ours_in_the_middle_of_a_stream_is_said_in_it_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def faulty(seen: str, request: Generate) -> str:
+        raise ZeroDivisionError("a secret of the server")
+
+    async with client(backend(faulty)) as http:
+        response = await post(http, body(stream=True))
+    last = json.loads(response.text.strip().split("\n\n")[-1].removeprefix("data: "))
+    assert (response.status_code, last["error"]["code"]) == (200, "internal_error")
+    assert "secret" not in response.text
+    assert "[DONE]" not in response.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_fault_of_ours_is_an_internal_error_in_openai_s_shape() -> None:
+    def faulty(seen: str, request: Generate) -> str:
+        raise ZeroDivisionError("a secret of the server")
+
+    application = httpx.ASGITransport(create_app(backend(faulty)), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=application, base_url="http://atts") as http:
+        response = await post(http, body())
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert "secret" not in response.text
+
+
+# ------------------------------------------------------------------------------- deadlines
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_at_the_deadline_the_best_answer_by_then_is_sent_and_the_engines_are_idle(
+    stream: bool,
+) -> None:
+    def draft(seen: str, request: Generate) -> Line:
+        return Line(r"\boxed{2}") if request.chain.endswith("/0") else Line("hm ", ticks=10**9)
+
+    slow = backend(draft)
+    asked = {"candidates": 3, "consensus": False, "deadline_ms": 100, "takeover_rate": 1e-6}
+    async with client(slow) as http:
+        response = await post(http, body(stream=stream, atts=asked))
+        assert slow.service.draft.running == slow.service.target.running == []
+        assert not slow.service.running
+    if stream:
+        *chunks, done = response.text.strip().split("\n\n")
+        assert done == "data: [DONE]"
+        atts = json.loads(chunks[-1].removeprefix("data: "))["atts"]
+    else:
+        atts = response.json()["atts"]
+    assert (atts["stopped"], atts["answer"]) == ("deadline", "2")
+    assert atts["candidates"]["cancelled"] == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_deadline_that_passes_before_any_chain_has_a_status_of_its_own(
+    stream: bool,
+) -> None:
+    class NeverRenders(ScriptedEngine):
+        async def render(self, messages: Sequence[Message]) -> Ids:
+            await asyncio.Event().wait()
+            raise AssertionError("never reached")
+
+    busy = backend()
+    busy.service.target = NeverRenders(lambda seen, request: ANSWER, name="target")
+    async with client(busy) as http:
+        asked = {"candidates": 2, "deadline_ms": 50}
+        response = await post(http, body(stream=stream, atts=asked))
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (504, "deadline_passed")
+    assert error["param"] == "atts.deadline_ms"
+    assert response.headers["x-should-retry"] == "false"
 
 
 # ------------------------------------------------------------------------------ stop strings

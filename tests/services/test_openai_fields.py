@@ -97,6 +97,11 @@ async def test_what_asks_for_nothing_may_stand(path: str, body: Any, name: str, 
     assert status == 200, error
 
 
+async def test_two_names_of_one_limit_may_agree() -> None:
+    asked = CHAT_BODY | {"max_tokens": 50, "max_completion_tokens": 50, "atts": {"candidates": 1}}
+    assert (await answered("/v1/chat/completions", asked))[0] == 200
+
+
 @pytest.mark.parametrize("name", sorted(IGNORED))
 async def test_what_changes_no_answer_is_accepted(name: str) -> None:
     asked = {**CHAT_BODY, name: json.loads('"auto"'), "atts": {"candidates": 1}}
@@ -115,6 +120,13 @@ async def test_what_changes_no_answer_is_accepted(name: str) -> None:
         (CHAT_BODY | {"stop": ""}, "stop.0", "at least 1"),
         (CHAT_BODY | {"stop": ["a"] * 5}, "stop", "at most 4"),
         (CHAT_BODY | {"stop": 5}, "stop", "found 5"),
+        (CHAT_BODY | {"store": True}, "store", "not supported"),
+        (CHAT_BODY | {"service_tier": "flex"}, "service_tier", "not supported"),
+        (
+            CHAT_BODY | {"max_tokens": 5, "max_completion_tokens": 6},
+            "max_tokens",
+            "beside max_completion_tokens: 6",
+        ),
         (
             {"model": "atts", "messages": [{"role": "user", "content": "x", "tool_calls": [{}]}]},
             "messages.0.tool_calls",

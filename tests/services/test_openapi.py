@@ -123,6 +123,14 @@ def test_errors_are_documented_in_openai_s_shape_and_as_they_come() -> None:
                     assert "ErrorReply" in json.dumps(response)
 
 
+def test_every_route_that_wants_a_key_may_refuse_one() -> None:
+    key = {"name": "ann", "sha256": "0" * 64}
+    for path, item in create_app(backend(access={"keys": [key]})).openapi()["paths"].items():
+        for operation in item.values():
+            refusals = {"401", "429"} & set(operation["responses"])
+            assert refusals == ({"401", "429"} if "security" in operation else set()), path
+
+
 def test_where_keys_are_set_the_document_says_which_routes_want_one() -> None:
     key = {"name": "ann", "sha256": "0" * 64}
     paths = create_app(backend(access={"keys": [key]})).openapi()["paths"]

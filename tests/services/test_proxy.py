@@ -55,6 +55,22 @@ async def test_a_request_whose_router_was_lost_is_to_be_sent_again() -> None:
     assert (error["type"], error["code"]) == ("server_error", "router_lost")
 
 
+async def test_a_request_whose_router_was_lost_keeps_its_id() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # As Serve's own middleware does, which stands inside ours.
+        scope["headers"] = [*scope["headers"], (b"x-request-id", b"run-7")]
+
+    arrived: list[Any] = []
+
+    async def send(message: Any) -> None:
+        arrived.append(message)
+
+    scope: Scope = {"type": "http", "path": "/v1/models", "headers": []}
+    await EveryRequestAnswered(app)(scope, None, send)  # type: ignore[arg-type]
+    _, headers, error = told(arrived)
+    assert (headers[b"x-request-id"], error["code"]) == (b"run-7", "router_lost")
+
+
 async def test_a_stream_whose_router_was_lost_ends_with_an_error() -> None:
     said = [start(200, SSE), body(b"data: 1\n\n", more=True)]
     arrived = await through(*said)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
+from atts_core.engine import ScriptedEngine
 from atts_core.errors import EngineError, EngineUnavailable, PromptTooLong, ScoreMissing
-from services.remote_engine import SENDS, RemoteCall, translated
+from services.http_errors import described
+from services.remote_engine import SENDS, RemoteCall, RemoteEngine, translated
 
 
 def raised_remotely(cause: Exception) -> RayTaskError:
@@ -34,9 +37,13 @@ def test_a_lost_replica_is_unavailable_and_may_be_tried_again() -> None:
     assert isinstance(translated(ActorDiedError(), "target"), EngineUnavailable)
 
 
-def test_a_full_queue_is_unavailable() -> None:
-    error = BackPressureError(num_queued_requests=3, max_queued_requests=2)
-    assert isinstance(translated(error, "target"), EngineUnavailable)
+def test_a_full_queue_is_unavailable_and_its_client_may_come_again() -> None:
+    error = BackPressureError(num_queued_requests=3, max_queued_requests=2, retry_after_s=2.5)
+    out = pickle.loads(pickle.dumps(translated(error, "target")))
+    assert isinstance(out, EngineUnavailable)
+    status, body, headers = described(out)
+    assert (status, headers["Retry-After"]) == (429, "3")
+    assert (body["error"]["type"], body["error"]["code"]) == ("rate_limit_error", "overloaded")
 
 
 def test_any_other_failure_names_the_engine_in_one_line() -> None:
@@ -86,6 +93,37 @@ async def test_cancelling_reaches_the_replica() -> None:
     response = Response(5)
     RemoteCall[int](lambda: response, "draft").cancel()
     assert response.cancelled
+
+
+async def test_who_leaves_while_a_prompt_is_rendered_cancels_the_call() -> None:
+    class Waits(Response):
+        def __await__(self) -> Any:
+            yield from asyncio.Event().wait().__await__()
+
+    calls: list[Response] = []
+
+    class Handle:
+        """A handle whose replica never answers."""
+
+        def options(self, **options: Any) -> Handle:
+            return self
+
+        @property
+        def render(self) -> Handle:
+            return self
+
+        def remote(self, *arguments: Any) -> Response:
+            calls.append(Waits(None))
+            return calls[-1]
+
+    known = ScriptedEngine(lambda seen, request: "").capabilities
+    engine = RemoteEngine(Handle(), known)  # type: ignore[arg-type]
+    rendering = asyncio.create_task(engine.render([]))
+    while not calls:
+        await asyncio.sleep(0)
+    rendering.cancel()
+    await asyncio.gather(rendering, return_exceptions=True)
+    assert calls[0].cancelled
 
 
 def upstream_lost() -> RayServeException:

@@ -99,7 +99,7 @@ class Routers:
         return run_id
 
     async def idle(self) -> None:
-        """What an acceptance asks for: within a second nothing is left of a run."""
+        """Within a second nothing is left of any run, in routers and engines."""
         await self.until(lambda: not self.working, 1)
 
     def asked(self) -> list[int]:
@@ -246,6 +246,40 @@ async def test_runs_refused_at_the_door_leave_no_trace(routers: Any, archive: Sw
         assert (await running.clients[0].post(PATH, json=body())).status_code == 429
         assert not backend.runs._here
         assert not backend.runs._carrier._runs
+
+
+async def test_runs_with_a_key_that_find_no_room_leave_no_trace_and_free_their_keys(
+    routers: Any, archive: Switch
+) -> None:
+    kept = {"max_runs": 1, "refresh_seconds": 0.02}
+    async with routers(limits={"max_running": 1}, runs=kept) as running:
+        answered = await running.clients[0].post(PATH, json=body())
+        backend = running.backends[0]
+        await running.until(lambda: not backend.runs._here)
+        backend.service.running["full"] = None
+        keys = [{"Idempotency-Key": f"key-{number}"} for number in range(30)]
+        refused = [await running.clients[0].post(PATH, json=body(), headers=key) for key in keys]
+        assert {response.status_code for response in refused} == {429}
+        assert all("retry-after" in response.headers for response in refused)
+        await running.until(lambda: not backend.runs._here and not backend.runs._carrier._runs)
+        # As many have ended as are pruned after, and the one that was answered is still there.
+        run = await history(running.clients[1], answered.headers["x-atts-run"])
+        assert run["status"] == "finished"
+        del backend.service.running["full"]
+        again = await running.clients[1].post(PATH, json=body(), headers=keys[0])
+        assert again.status_code == 200
+
+
+async def test_who_joins_a_run_elsewhere_that_finds_no_room_may_come_again(
+    routers: Any,
+) -> None:
+    async with routers(limits={"max_running": 1}) as running:
+        running.backends[0].service.running["full"] = None
+        both = await asyncio.gather(
+            *(running.clients[at].post(PATH, json=body(), headers=KEY) for at in (0, 1))
+        )
+    assert both[0].status_code == 429
+    assert both[1].status_code in (200, 429)  # it may have come first, and run there
 
 
 async def test_a_router_alone_keeps_a_bounded_number_of_runs(
@@ -419,6 +453,16 @@ async def test_a_key_that_cannot_be_one_is_refused(routers: Any, key: str) -> No
             PATH, json=body(), headers={"Idempotency-Key": key}
         )
     assert (response.status_code, response.json()["error"]["param"]) == (400, "Idempotency-Key")
+
+
+@pytest.mark.parametrize("odd", ["[" * 300 + "]" * 300, r'"\ud800"'])
+async def test_a_request_with_a_key_may_hold_whatever_is_read_past(routers: Any, odd: str) -> None:
+    raw = json.dumps(body()).replace("{", f'{{"metadata": {odd}, ', 1).encode()
+    headers = KEY | {"Content-Type": "application/json"}
+    async with routers() as running:
+        both = [await http.post(PATH, content=raw, headers=headers) for http in running.clients]
+    assert both[0].status_code == 200
+    assert alike(*both)
 
 
 async def test_the_same_key_of_two_clients_stands_for_two_runs(routers: Any) -> None:

@@ -13,6 +13,7 @@ from atts_core.engine import Generate, Line, ScriptedEngine
 from atts_core.errors import BadInput, PolicyLacks, PromptTooLong
 from atts_core.policies.specreason import STEP
 from atts_core.types import Ids, Message, Question
+from atts_core.usage import Usage
 from tests.conftest import QUESTION, Recorder
 
 Scripted = Callable[..., Recorder]
@@ -38,6 +39,15 @@ async def test_a_good_step_is_accepted_and_a_poor_one_written_anew(scripted: Scr
     assert judged == [(7, True), (6, False), (9, True), (8, True)]
     (taken_over,) = recorder.of(events.TakenOver)
     assert taken_over.replaces
+
+
+async def test_verdicts_stand_in_no_chain_and_are_counted_as_such(scripted: Scripted) -> None:
+    recorder = scripted(in_order("one\n\n", r"\boxed{2}"), judging(in_order(), ["7", "9"]))
+    await scaling.answer(run_of(recorder), QUESTION)
+    usage = Usage()
+    for event in recorder.events:
+        usage.add(event)
+    assert usage.target.wasted["judged"] == usage.target.generated == 2
 
 
 async def test_a_step_ends_at_a_blank_line_or_at_512_tokens(scripted: Scripted) -> None:
