@@ -18,7 +18,8 @@ from services.tracing.context import TRACEPARENT
 T = TypeVar("T")
 
 SENDS = 3
-"""Times a call is made at most, each but the last lost with its replica."""
+"""Times a call is made at most, each but the last lost with its replica: once more elsewhere, and
+once more where that replica is lost too, as two are with a node that holds both."""
 
 
 class RemoteEngine:
@@ -47,7 +48,9 @@ class RemoteEngine:
 
     def generate(self, request: Generate) -> Pending[Segment]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
-        return RemoteCall(lambda: replica.generate.remote(request, trace), self._name)
+        return RemoteCall(
+            lambda: replica.generate.remote(request, trace), f"{self._name}, {request.chain}"
+        )
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
@@ -58,7 +61,7 @@ class RemoteEngine:
             passed = segment.value if isinstance(segment, Ready) else segment
             return replica.score.remote(request, passed, trace)
 
-        scoring: RemoteCall[Scored] = RemoteCall(send, self._name)
+        scoring: RemoteCall[Scored] = RemoteCall(send, f"{self._name}, {request.chain}")
         if isinstance(segment, RemoteCall):
             segment.feeds(scoring)
         return scoring
@@ -76,7 +79,8 @@ class RemoteCall(Generic[T]):
     """A `Pending` over a handle call; Serve's errors come out as ours.
 
     `send` makes the call, and makes it again where a replica was lost with it: a request says all
-    that decides its result. Calls that were given its result are then sent again with it.
+    that decides its result. Calls that were given its result are then sent again with it. Errors
+    begin with `who`, the model and the request.
     """
 
     def __init__(self, send: Callable[[], Any], who: str) -> None:

@@ -217,7 +217,9 @@ class StepLoop:
             return
         self.counters.written_tokens += 1
         job.written.append(token)
-        if token in self._end:
+        if token in job.stop_ids:
+            job.finish = "stop"
+        elif token in self._end:
             job.finish = "eos"
         elif job.stops is not None and job.stops.end(job.written):
             job.finish = "stop"
