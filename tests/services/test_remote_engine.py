@@ -160,9 +160,9 @@ async def test_a_lost_call_names_model_and_request() -> None:
     engine = RemoteEngine(Handle(ActorDiedError()), capabilities)
     history = History(encode_characters("?"))
     drafting = engine.generate(Generate("c7", history, 5, Sampling(), 0))
-    with pytest.raises(EngineUnavailable, match="^large, c7: the replica was lost"):
+    with pytest.raises(EngineUnavailable, match=r"^large, c7: the replica was lost"):
         await drafting
-    with pytest.raises(EngineUnavailable, match="^large, c7: the replica was lost"):
+    with pytest.raises(EngineUnavailable, match=r"^large, c7: the replica was lost"):
         await engine.score(Rate("c7", history), drafting)
 
 
