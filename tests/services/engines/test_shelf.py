@@ -25,6 +25,7 @@ class Kept:
         self.shelves = [Shelf(self.store), Shelf(self.store)]
         self.rows: dict[GenerateJob, torch.Tensor] = {}
         self._drawn = 0
+        self.most, self.widest = [0, 0], [0, 0]
 
     def join(self, length: int, on: int) -> None:
         self.store.reserved += length
@@ -75,7 +76,19 @@ class Kept:
                     assert torch.equal(stored, kept[:, :, -count:])
                 return
 
+    def check_memory(self) -> None:
+        """What docs/engines.md says that a shelf takes, of the most rows and tokens it has had."""
+        for i, shelf in enumerate(self.shelves):
+            self.most[i] = max(self.most[i], len(shelf.jobs))
+            self.widest[i] = max(self.widest[i], shelf.width)
+            rows, width = self.most[i], self.widest[i]
+            wanted = (rows + max(4, rows // 2)) * (width + max(64, width // 2))
+            token = SHAPE.layers * SHAPE.heads * (SHAPE.key_dim + SHAPE.value_dim)
+            taken = sum(len(one) for block in {shelf.old, shelf.new} for one in block._memory)
+            assert taken <= 1.5 * wanted * token
+
     def check(self) -> None:
+        self.check_memory()
         for shelf in self.shelves:
             for block in {shelf.old, shelf.new}:
                 # What is masked is KV too, or nothing: else it would outweigh the mask.
