@@ -31,7 +31,7 @@ class TransformersSettings(Strict):
         le=100_000_000,
         description="tokens whose KV the prefix cache and all requests hold together; the working "
         "copies of the sequences being written come on top: r of like length w take up to "
-        "1.5 max(1.5 r, r + 4) max(1.5 w, w + 64) tokens, r the most there were side by side, and "
+        "1.5 max(1.5 r, r + 4) max(1.5 w, w + 64) tokens, r the most since they last moved, and "
         "while they move beside those they move from",
     )
     max_batch: int = Field(
@@ -145,8 +145,8 @@ class HttpSettings(Strict):
         600.0,
         gt=0,
         le=86_400,
-        description="a server that sends nothing for longer has failed: no byte of a whole answer, or "
-        "no further token of a stream",
+        description="a server that sends nothing for longer has failed: no byte of a whole answer, "
+        "or no further token of a stream",
     )
     retries: int = Field(
         3, ge=0, le=20, description="further attempts to connect where the server is not reached"
