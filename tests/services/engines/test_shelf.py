@@ -144,6 +144,7 @@ def test_a_long_row_does_not_grow_beside_the_places_of_many_that_have_left() -> 
     kept = Kept()
     for _ in range(20):
         kept.join(10, 0)
+        kept.check()
     for _ in range(19):
         kept.leave(0)
     for _ in range(150):
