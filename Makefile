@@ -50,8 +50,10 @@ bench-vllm: $(VLLM)/.installed ## the vLLM engine beside the plain loop, on one 
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 \
 		$(VLLM)/bin/python -m services.cli bench engine --engine vllm $(ARGS)
 
-slow: $(DEV) ## guarantees at full size, soaks, long runs
-	$(BIN)/python -m pytest -m slow $(ARGS)
+# With ARGS it is those tests alone, and the vLLM engine's own are not run.
+slow: $(DEV) $(VLLM)/.installed ## guarantees at full size, soaks, long runs, vLLM on a CPU
+	ATTS_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m slow $(ARGS)
+	$(if $(ARGS),,$(MAKE) test-vllm)
 
 check: $(DEV) ## style, types, one-way imports
 	$(BIN)/ruff check .

@@ -67,10 +67,12 @@ class Sampling:
 class Generate:
     """Continue a history by at most `max_tokens` tokens.
 
-    A stop string ends the segment and is part of it. `chain` names the candidate (requests of one
-    chain find its prefix cached on the replica they share). Equal seeds draw equal tokens from
-    equal distributions. With `top_logprobs`, at most what the engine is capable of, the segment
-    tells its `Likelihoods`.
+    A stop string, or a token of `stop_ids` in the engine's own vocabulary, ends the segment and is
+    part of it. Where the context has room for fewer than `max_tokens` tokens behind the history,
+    the segment ends when it is full, as by `length`; where for none, ContextFull is raised.
+    `chain` names the candidate (requests of one chain find its prefix cached on the replica they
+    share). Equal seeds draw equal tokens from equal distributions. With `top_logprobs`, at most
+    what the engine is capable of, the segment tells its `Likelihoods`.
     """
 
     chain: str
@@ -80,6 +82,7 @@ class Generate:
     seed: int
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,6 +301,10 @@ class ScriptedEngine:
             text, finish = line.text, line.finish
             if len(text) > request.max_tokens:
                 text, finish = text[: request.max_tokens], "length"
+            for place, character in enumerate(text):
+                if ord(character) in request.stop_ids:
+                    text, finish = text[: place + 1], "stop"
+                    break
             self.generated.append((request, text))
             return Segment(
                 text=text,

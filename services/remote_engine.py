@@ -26,7 +26,8 @@ T = TypeVar("T")
 RETRY_SECONDS = 1.0
 """When to come again where a pool's queue is full and Serve names no time."""
 SENDS = 3
-"""Times a call is made at most, each but the last lost with its replica."""
+"""Times a call is made at most, each but the last lost with its replica: once more elsewhere, and
+once more where that replica is lost too, as two are with a node that holds both."""
 REMEMBERED = 10_000
 """Chains of which it is known where they were served."""
 ABORT_SECONDS = 2.0
@@ -65,7 +66,8 @@ class RemoteEngine:
     def generate(self, request: Generate) -> Pending[Segment]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
         send = partial(replica.generate.remote, request, trace)
-        return RemoteCall[Segment](send, self._name, self._note(request.chain))
+        who = f"{self._name}, {request.chain}"
+        return RemoteCall[Segment](send, who, self._note(request.chain))
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         replica, trace = self._handle.options(session_id=request.chain), TRACEPARENT.get()
@@ -76,7 +78,8 @@ class RemoteEngine:
             passed = segment.value if isinstance(segment, Ready) else segment
             return replica.score.remote(request, passed, trace)
 
-        scoring = RemoteCall[Scored](send, self._name, self._note(request.chain))
+        who = f"{self._name}, {request.chain}"
+        scoring = RemoteCall[Scored](send, who, self._note(request.chain))
         if isinstance(segment, RemoteCall):
             segment.feeds(scoring)
         return scoring
@@ -143,7 +146,8 @@ class RemoteCall(Generic[T]):
     """A `Pending` over a handle call; Serve's errors come out as ours.
 
     `send` makes the call, and makes it again where a replica was lost with it: a request says all
-    that decides its result. Calls that were given its result are then sent again with it.
+    that decides its result. Calls that were given its result are then sent again with it. Errors
+    begin with `who`, the model and the request.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from atts_core.types import EngineCost, Ids, Segment, as_ids
 from services.engines import server_probe, tokenizer
 from services.engines.chat import Chat
 from services.engines.http_connection import HttpConnection
-from services.engines.inputs import Inputs, checked_stop
+from services.engines.inputs import Inputs
 from services.engines.server_probe import Found, logprobs_of
 from services.engines.servers.server import Call, Reply
 from services.engines.settings import HttpSettings
@@ -99,11 +99,13 @@ class HttpEngine(TextEngine):
         ids, tail = self._inputs.given(request.chain, request.history)
         limit = self._inputs.limit(request, ids)
         self._inputs.sampling(request)
-        checked_stop(request.stop)
+        self._inputs.stop(request)
+        self._inputs.stop_ids(request)
+        self._inputs.top_logprobs(request, self._capabilities.top_logprobs)
         began = monotonic()
-        reply, waited = await self._send(
-            self._server.generation(ids, limit, request), request.chain
-        )
+        with self._named(request.chain):
+            call = self._server.generation(ids, limit, request)
+        reply, waited = await self._send(call, request.chain)
         with self._named(request.chain):
             written = self._server.written(reply, request)
         self._totals["written_tokens"] += len(written.ids)
@@ -114,7 +116,7 @@ class HttpEngine(TextEngine):
             finish=written.finish,
             vocabulary=self._codec.vocabulary,
             tail_ids=tail,
-            cost=self._cost(began, waited, len(ids), written.cached),
+            cost=self._cost(began, waited, len(ids), written.cached, len(written.ids)),
         )
 
     async def _logprobs(self, chain: str, ids: Ids, begin: int) -> tuple[LogProbs, EngineCost]:
@@ -152,7 +154,9 @@ class HttpEngine(TextEngine):
             self._totals["failed"] += 1
             raise type(error)(f"{self._who}, {chain}: {error}") from None
 
-    def _cost(self, began: float, waited: float, prompt: int, cached: int) -> EngineCost:
+    def _cost(
+        self, began: float, waited: float, prompt: int, cached: int, written: int = 0
+    ) -> EngineCost:
         self._totals["prompt_tokens"] += prompt
         self._totals["cached_tokens"] += cached
         return EngineCost(
@@ -160,6 +164,7 @@ class HttpEngine(TextEngine):
             busy=monotonic() - began - waited,
             prompt_tokens=prompt,
             cached_tokens=cached,
+            written_tokens=written,
         )
 
 

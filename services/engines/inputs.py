@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from atts_core.engine import Generate, Rate, Sampling
-from atts_core.errors import BadInput, ContextFull, EngineError
+from atts_core.errors import ContextFull, EngineError
 from atts_core.types import History, Ids, Segment, as_ids
 from services.engines.text_codec import TextCodec
 
@@ -50,7 +50,7 @@ class Inputs:
         return ids
 
     def limit(self, request: Generate, ids: Ids) -> int:
-        """How many tokens may be written behind `ids`: at least one."""
+        """How many tokens may be written behind `ids`: at least one, and what the context holds."""
         room = self._max_len - len(ids)
         if request.max_tokens < 1 or room < 1:
             raise ContextFull(
@@ -65,6 +65,22 @@ class Inputs:
         if sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.top_k < 0:
             raise self.error(request.chain, f"{sampling} cannot be sampled with")
         return sampling
+
+    def stop(self, request: Generate) -> tuple[str, ...]:
+        if not all(isinstance(one, str) and one for one in request.stop):
+            raise self.error(
+                request.chain, f"a stop is a string that is not empty, not {request.stop!r}"
+            )
+        return request.stop
+
+    def stop_ids(self, request: Generate) -> list[int]:
+        for one in request.stop_ids:
+            if not isinstance(one, int) or not 0 <= one < self._vocabulary_size:
+                raise self.error(
+                    request.chain,
+                    f"a stop id is in the vocabulary of {self._vocabulary_size}, not {one!r}",
+                )
+        return list(request.stop_ids)
 
     def top_logprobs(self, request: Generate, most: int) -> int:
         if not 0 <= request.top_logprobs <= most:
@@ -82,10 +98,3 @@ class Inputs:
             raise self.error(
                 chain, f"token id {odd} is outside the vocabulary of {self._vocabulary_size}"
             )
-
-
-def checked_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
-    """`stop`, if each is a text that is not empty."""
-    if not all(isinstance(one, str) and one for one in stop):
-        raise BadInput("a stop is a string that is not empty", field="stop")
-    return stop

@@ -63,6 +63,7 @@ class GenerateJob(Job):
     sampling: Sampling
     draws: list[float]
     stops: StopStrings | None
+    stop_ids: frozenset[int] = frozenset()
     top_logprobs: int = 0
     logprobs: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)

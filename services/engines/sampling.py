@@ -50,10 +50,10 @@ class Sampler:
     def draw(self, logits: torch.Tensor, uniform: Sequence[float]) -> torch.Tensor:
         """Ids `[rows]` from logits `[rows, vocabulary]`.
 
-        Where the numbers of a drawn row are not finite, its id is the size of the vocabulary.
+        Where the numbers of a row are not finite, its id is the size of the vocabulary.
         """
         if self._all_greedy:
-            return logits.argmax(-1)
+            return _likeliest(logits)
         probability = torch.softmax(logits.float() / self._temperature, -1)
         if self._cut:
             self._cut_tails(probability)
@@ -62,7 +62,7 @@ class Sampler:
         ids = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0]
         if self._greedy is None:
             return ids
-        return torch.where(self._greedy, logits.argmax(-1), ids)
+        return torch.where(self._greedy, _likeliest(logits), ids)
 
     def _cut_tails(self, probability: torch.Tensor) -> None:
         """Zero, in place, what top_k and then top_p leave out."""
@@ -74,3 +74,8 @@ class Sampler:
         before = ordered.cumsum(-1) - ordered
         ordered = torch.where(before < self._top_p, ordered, 0.0)
         probability[self._cut] = torch.zeros_like(rows).scatter(-1, order, ordered)
+
+
+def _likeliest(logits: torch.Tensor) -> torch.Tensor:
+    most, ids = logits.max(-1)  # where one is not a number, so is the largest
+    return torch.where(most.isfinite(), ids, logits.shape[-1])

@@ -30,7 +30,9 @@ class TransformersSettings(Strict):
         ge=16,
         le=100_000_000,
         description="tokens whose KV the prefix cache and all requests hold together; the working "
-        "copies of the sequences being written may take as much again, in a crowd twice",
+        "copies of the sequences being written come on top: r of like length w take up to "
+        "1.5 max(1.5 r, r + 4) max(1.5 w, w + 64) tokens, r the most since they last moved, and "
+        "while they move beside those they move from",
     )
     max_batch: int = Field(
         64, ge=1, le=4096, description="sequences written at once, and segments rated at once"
@@ -140,7 +142,11 @@ class HttpSettings(Strict):
         5.0, gt=0, le=600, description="a connection that takes longer has failed"
     )
     read_seconds: float = Field(
-        600.0, gt=0, le=86_400, description="an answer that takes longer has failed"
+        600.0,
+        gt=0,
+        le=86_400,
+        description="a server that sends nothing for longer has failed: no byte of a whole answer, "
+        "or no further token of a stream",
     )
     retries: int = Field(
         3, ge=0, le=20, description="further attempts to connect where the server is not reached"

@@ -19,6 +19,11 @@ _AHEAD = 64
 """Free columns that a shelf has at least when it is made or moved: so rare is the next move."""
 
 
+def _roomy(rows: int) -> int:
+    """Rows are few and come one by one: not a new place for each."""
+    return rows + max(4, rows // 2)
+
+
 class Block:
     """Some columns of a shelf, from `first` on.
 
@@ -81,13 +86,13 @@ class Shelf:
             most = self.new.first + self.new.columns
             self.start = self.end = max(self.old.columns, min(length, most))
         if rows > len(self.new.mask) or length > self.end:
-            # Rows are few and come one by one: not a new place for each.
-            self._allocate(rows + max(4, rows // 2), max(length, self.width))
+            self._allocate(_roomy(rows), max(length, self.width))
 
     def make_column(self) -> None:
         """Have a free column at `end`, in `new`."""
         if self.end == self.new.first + self.new.columns:
-            self._allocate(len(self.new.mask), self.width)
+            # Rows of many that have left would grow with the few that stay.
+            self._allocate(min(len(self.new.mask), _roomy(len(self.jobs))), self.width)
 
     def join(self, job: GenerateJob) -> None:
         """Add a row; all but the last of the job's ids have KV in the store."""

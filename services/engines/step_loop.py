@@ -139,6 +139,7 @@ class StepLoop:
                 token < 0
                 or token in end
                 or job.stops is not None
+                or job.stop_ids
                 or len(job.written) == job.max_tokens
             ):
                 self._end_if_done(job, token)
@@ -230,7 +231,9 @@ class StepLoop:
             reason = f"{self._name}, {job.chain}: the model's output is not finite"
             self._finished.append((job, EngineError(reason)))
             return
-        if token in self._end:
+        if token in job.stop_ids:
+            job.finish = "stop"
+        elif token in self._end:
             job.finish = "eos"
         elif job.stops is not None and job.stops.end(job.written):
             job.finish = "stop"

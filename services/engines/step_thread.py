@@ -73,10 +73,10 @@ class StepThread:
         """Wait until no request is left."""
         await self._sent("idle")
 
-    def check(self) -> None:
-        """Raise EngineUnavailable when no step will ever run again."""
+    def check(self, job: Job | None = None) -> None:
+        """Raise EngineUnavailable, which names `job`, when no step will ever run again."""
         if self._ended is not None:
-            raise EngineUnavailable(f"{self._name}: {self._ended}")
+            raise self._unavailable(self._ended, job)
 
     def close(self) -> None:
         """End the thread; requests under way fail with EngineUnavailable."""
@@ -93,7 +93,7 @@ class StepThread:
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._inbox.put(_Message(kind, job, waiter, chains))
         # After the put: an ending thread first says so, then empties its inbox.
-        self.check()
+        self.check(job)
         return waiter
 
     # ------------------------------------------------------------------ in the thread
@@ -113,7 +113,7 @@ class StepThread:
             logging.getLogger(__name__).exception("the engine of %s has died", self._name)
             ended = f"the engine has died: {error!r}"
         self._ended = ended
-        self._fail_all(f"{self._name}: {ended}")
+        self._fail_all(ended)
 
     def _take_messages(self) -> bool:
         """Handle what has come in, waiting for work where there is none; False: close."""
@@ -156,13 +156,20 @@ class StepThread:
             self._idle.clear()
 
     def _fail_all(self, reason: str) -> None:
-        waiters = [*self._waiters.values(), *self._idle]
+        waiting: list[tuple[Waiter, Job | None]] = [
+            (own, job) for job, own in self._waiters.items()
+        ]
+        waiting += [(waiter, None) for waiter in self._idle]
         while not self._inbox.empty():
             message = self._inbox.get()
             if message.waiter is not None:
-                waiters.append(message.waiter)
+                waiting.append((message.waiter, message.job))
         self._waiters.clear()
-        _post([(waiter, EngineUnavailable(reason)) for waiter in waiters])
+        _post([(waiter, self._unavailable(reason, job)) for waiter, job in waiting])
+
+    def _unavailable(self, reason: str, job: Job | None) -> EngineUnavailable:
+        who = self._name if job is None else f"{self._name}, {job.chain}"
+        return EngineUnavailable(f"{who}: {reason}")
 
 
 def _post(settled: Sequence[tuple[Waiter, Outcome]]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from services.engines.text_codec import TextCodec
 
+_KNOWN = 8192
+"""Tokens that are remembered at most: the common ones are soon learnt anew."""
+
 
 class StopStrings:
     """Tells which token completes one of `stops`, even where it spans several tokens.
@@ -23,6 +26,8 @@ class StopStrings:
         """Whether the last of `written` completes a stop string."""
         may = self._may.get(written[-1])
         if may is None:
+            if len(self._may) >= _KNOWN:
+                self._may.clear()
             may = self._may[written[-1]] = self._may_complete(written[-1])
         if not may:
             return False

@@ -20,7 +20,7 @@ from atts_core.types import EngineCost, Ids, Likelihoods, Segment, as_ids
 from services.engines import checkpoint, probe, sampling
 from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
-from services.engines.inputs import Inputs, checked_stop
+from services.engines.inputs import Inputs
 from services.engines.jobs import GenerateJob, Job, ScoreJob
 from services.engines.settings import TransformersSettings
 from services.engines.step_thread import StepThread
@@ -114,7 +114,8 @@ class TransformersEngine(TextEngine):
             max_tokens=limit,
             sampling=self._inputs.sampling(request),
             draws=sampling.draws(request.seed, limit),
-            stops=self._stop_strings(request.stop),
+            stops=self._stop_strings(self._inputs.stop(request)),
+            stop_ids=frozenset(self._inputs.stop_ids(request)),
             top_logprobs=self._inputs.top_logprobs(request, self._capabilities.top_logprobs),
         )
         await self._run(job, len(ids) + limit)
@@ -149,7 +150,7 @@ class TransformersEngine(TextEngine):
         """Kept between requests: they remember what they have learnt of the vocabulary."""
         if not stop:
             return None
-        found = self._stops.pop(stop, None) or StopStrings(self._codec, checked_stop(stop))
+        found = self._stops.pop(stop, None) or StopStrings(self._codec, stop)
         self._stops[stop] = found
         if len(self._stops) > 64:
             del self._stops[next(iter(self._stops))]

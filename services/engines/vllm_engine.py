@@ -29,7 +29,7 @@ from atts_core.errors import BadInput, EngineUnavailable, ScoreMissing
 from atts_core.types import EngineCost, Finish, Ids, Segment, as_ids
 from services.engines import tokenizer, vllm_placement, vllm_scoring
 from services.engines.chat import Chat
-from services.engines.inputs import Inputs, checked_stop
+from services.engines.inputs import Inputs
 from services.engines.settings import VllmSettings
 from services.engines.text_codec import TextCodec
 from services.engines.text_engine import LogProbs, TextEngine
@@ -122,12 +122,13 @@ class VllmEngine(TextEngine):
         """Whether vLLM holds no request's KV: the prefix cache can be, and is, emptied."""
         return bool(await self._llm.reset_prefix_cache())
 
-    def check(self) -> None:
-        """Raise EngineUnavailable when vLLM has died or the engine was closed."""
+    def check(self, chain: str | None = None) -> None:
+        """Raise EngineUnavailable, which names `chain`, when vLLM has died or was closed."""
+        who = self._who if chain is None else f"{self._who}, {chain}"
         if self._closed:
-            raise EngineUnavailable(f"{self._who}: the engine is closed")
+            raise EngineUnavailable(f"{who}: the engine was closed")
         if self._llm.errored:
-            raise EngineUnavailable(f"{self._who}: vLLM has died; its log says why")
+            raise EngineUnavailable(f"{who}: vLLM has died; its log says why")
 
     def status(self) -> dict[str, Any]:
         """What vLLM does, as it last said, and totals since the start; tokens where not said else.
@@ -168,7 +169,7 @@ class VllmEngine(TextEngine):
         asked = _Asked(self, request.chain)
         written = (await asked.run(ids, params, WRITE)).outputs[0]
         self._totals["written_tokens"] += len(written.token_ids)
-        finish, tokens = _ended(written)
+        finish, tokens = _ended(written, request.stop_ids)
         whole = tokens[: self._codec.whole(tokens)]
         return Segment(
             text=self._codec.decode(whole),
@@ -189,7 +190,8 @@ class VllmEngine(TextEngine):
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
                 seed=request.seed,
-                stop=list(checked_stop(request.stop)) or None,
+                stop=list(self._inputs.stop(request)) or None,
+                stop_token_ids=self._inputs.stop_ids(request) or None,
                 include_stop_str_in_output=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 logprobs=self._inputs.top_logprobs(request, self._capabilities.top_logprobs)
@@ -237,7 +239,7 @@ class VllmEngine(TextEngine):
 
     async def ask(self, chain: str, ids: Ids, params: Any, priority: int) -> Any:
         """One request's final output; cancelling the caller aborts it inside vLLM."""
-        self.check()
+        self.check(chain)
         self._totals["asked"] += 1
         name = f"{chain}/{self._totals['asked']}"
         task = asyncio.create_task(self._last(name, ids, params, priority), name=name)
@@ -248,8 +250,8 @@ class VllmEngine(TextEngine):
             # Not cancelled with us: aborted, it tells what it has written until then.
             last = await asyncio.shield(task)
         except asyncio.CancelledError:
-            if self._closed:
-                raise EngineUnavailable(f"{self._who}, {chain}: the engine was closed") from None
+            if task.cancelled():  # by `close`, not by its owner, who must learn why
+                self.check(chain)
             self._abort(task, chain)
             raise
         except EngineDeadError:
@@ -366,12 +368,12 @@ def _arguments(settings: VllmSettings) -> AsyncEngineArgs:
     return AsyncEngineArgs(**given)
 
 
-def _ended(written: Any) -> tuple[Finish, list[int]]:
+def _ended(written: Any, stop_ids: Sequence[int]) -> tuple[Finish, list[int]]:
     """Why it ended, and its tokens without the one that ends a text."""
     tokens = [int(token) for token in written.token_ids]
     if written.finish_reason == "length":
         return "length", tokens
-    if isinstance(written.stop_reason, str):
+    if isinstance(written.stop_reason, str) or tokens[-1] in stop_ids:
         return "stop", tokens
     return "eos", tokens[:-1]  # the model's end of text, or another id of its configuration
 

@@ -10,8 +10,9 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from atts_core.engine import ScriptedEngine
+from atts_core.engine import Generate, Rate, Sampling, ScriptedEngine, encode_characters
 from atts_core.errors import EngineError, EngineUnavailable, PromptTooLong, ScoreMissing
+from atts_core.types import History
 from services.http_errors import described
 from services.remote_engine import SENDS, RemoteCall, RemoteEngine, translated
 
@@ -175,6 +176,31 @@ async def test_what_is_over_is_not_sent_again_with_a_lost_call() -> None:
 async def test_a_call_is_not_sent_for_ever() -> None:
     with pytest.raises(EngineUnavailable):
         await sent(*[ActorDiedError()] * SENDS, 5)
+
+
+class Handle:
+    """A deployment handle whose every call comes to the same."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.generate = self.score = self
+        self._outcome = outcome
+
+    def options(self, **_: Any) -> Handle:
+        return self
+
+    def remote(self, *_: Any) -> Response:
+        return Response(self._outcome)
+
+
+async def test_a_lost_call_names_model_and_request() -> None:
+    capabilities = ScriptedEngine(lambda seen, request: "", name="large").capabilities
+    engine = RemoteEngine(Handle(ActorDiedError()), capabilities)
+    history = History(encode_characters("?"))
+    drafting = engine.generate(Generate("c7", history, 5, Sampling(), 0))
+    with pytest.raises(EngineUnavailable, match=r"^large, c7: the replica was lost"):
+        await drafting
+    with pytest.raises(EngineUnavailable, match=r"^large, c7: the replica was lost"):
+        await engine.score(Rate("c7", history), drafting)
 
 
 async def test_a_call_that_failed_by_itself_is_not_sent_again() -> None:

@@ -43,6 +43,8 @@ class OpenAi:
         self._names_stop = "stop_reason" in choice_of(reply)
 
     def generation(self, ids: Ids, limit: int, request: Generate) -> Call:
+        if request.stop_ids:
+            raise EngineError("this server knows stop strings, no stop ids")
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._model,

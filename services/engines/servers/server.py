@@ -75,12 +75,14 @@ class Server(Protocol):
 class Ending:
     """Why a server of token ids stopped, and the rule that tells a stop string from the end.
 
-    `reason` is the server's word, `matched` the stop it names: a text, an id, or None.
+    `reason` is the server's word, `matched` the stop it names: a text, an id, or None. `stop` and
+    `stop_ids` are those that were asked for.
     """
 
     reason: str | None
     matched: Any
     stop: Sequence[str] = field(default=())
+    stop_ids: Sequence[int] = field(default=())
 
     def of(self, ids: list[int], text: str) -> tuple[list[int], Finish]:
         """`ids` without an end-of-text id, and the reason in our words; `text` is theirs."""
@@ -92,6 +94,9 @@ class Ending:
             raise EngineError(f"the server ended for a reason not known here: {self.reason}")
         if any(one in text for one in self.stop):
             return ids, "stop"
+        last = self.matched if isinstance(self.matched, int) else ids[-1] if ids else None
+        if last is not None and last in self.stop_ids:
+            return ids if ids[-1:] == [last] else [*ids, last], "stop"
         if isinstance(self.matched, str):
             raise EngineError(f"the server stopped at {self.matched!r}, which nobody asked for")
         ends = self.matched if isinstance(self.matched, list) else [self.matched]

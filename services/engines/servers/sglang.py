@@ -35,6 +35,7 @@ class Sglang:
                     "top_k": sampling.top_k or -1,
                     "sampling_seed": request.seed,
                     "stop": list(request.stop),
+                    "stop_token_ids": list(request.stop_ids),
                     "no_stop_trim": True,
                     **_NEUTRAL,
                 },
@@ -48,7 +49,7 @@ class Sglang:
             raise EngineError("the answer names no finish_reason")
         matched = reason.get("matched", reason.get("message"))
         ids = token_ids(reply.get("output_ids"))
-        ending = Ending(reason.get("type"), matched, request.stop)
+        ending = Ending(reason.get("type"), matched, request.stop, request.stop_ids)
         return Written(*ending.of(ids, self._codec.decode(ids)), cached=_cached(meta))
 
     def rating(self, ids: Ids, start: int, *, fresh: bool) -> Call:

@@ -62,6 +62,7 @@ class Vllm:
                 "top_k": sampling.top_k,
                 "seed": request.seed,
                 "stop": list(request.stop),
+                "stop_token_ids": list(request.stop_ids),
                 "include_stop_str_in_output": True,
                 **_NEUTRAL,
             },
@@ -70,7 +71,9 @@ class Vllm:
     def written(self, reply: Reply, request: Generate) -> Written:
         choice = choice_of(reply)
         ids = token_ids(choice.get("token_ids"))
-        ending = Ending(choice.get("finish_reason"), choice.get("stop_reason"), request.stop)
+        ending = Ending(
+            choice.get("finish_reason"), choice.get("stop_reason"), request.stop, request.stop_ids
+        )
         return Written(*ending.of(ids, self._codec.decode(ids)), cached=cached_tokens(reply) or 0)
 
     def rating(self, ids: Ids, start: int, *, fresh: bool) -> Call:

@@ -81,6 +81,7 @@ class Sampling(BaseModel):
     top_p: float = 1.0
     top_k: int = 0
     stop: list[str] = []
+    stop_token_ids: list[int] = []
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -131,6 +132,7 @@ class Completion(BaseModel):
     top_k: int = 0
     seed: int | None = None
     stop: list[str] = []
+    stop_token_ids: list[int] = []
     stream: bool = False
     prompt_logprobs: int | None = None
     return_token_ids: bool = False
@@ -139,11 +141,12 @@ class Completion(BaseModel):
 
 @dataclass
 class Output:
-    """What was written. `stopped` is the stop string found, if any."""
+    """What was written. `stopped` is the stop string found, `stop_id` the stop id, if any."""
 
     ids: list[int] = field(default_factory=list)
     reason: str = "length"
     stopped: str | None = None
+    stop_id: int | None = None
 
 
 @dataclass
@@ -228,7 +231,8 @@ class StandIn:
             "finish_reason": {"type": "length", "length": len(out.ids)},
         }
         if out.reason == "stop":
-            meta["finish_reason"] = {"type": "stop", "matched": out.stopped or self.brain.end}
+            matched = out.stopped or (self.brain.end if out.stop_id is None else out.stop_id)
+            meta["finish_reason"] = {"type": "stop", "matched": matched}
         if call.return_logprob and self.spoil != "no scores":
             rated = [None, *self.brain.logprobs(ids)]
             from_here = [
@@ -269,7 +273,7 @@ class StandIn:
         choice = {
             "index": 0,
             "finish_reason": out.reason,
-            "stop_reason": out.stopped,
+            "stop_reason": out.stopped or out.stop_id,
             "token_ids": out.ids,
         }
         return _json({**reply, "choices": [choice], "usage": self._usage(ids, out, cached)})
@@ -284,7 +288,12 @@ class StandIn:
         if isinstance(ids, str):
             ids = list(self.brain.tokenizer.encode(ids))
         self._fits(ids, call.max_tokens)
-        asked = Sampling(temperature=call.temperature, top_p=call.top_p, stop=call.stop)
+        asked = Sampling(
+            temperature=call.temperature,
+            top_p=call.top_p,
+            stop=call.stop,
+            stop_token_ids=call.stop_token_ids,
+        )
         if call.stream:
             return StreamingResponse(
                 self._events(ids, asked, call, request), media_type="text/event-stream"
@@ -295,7 +304,7 @@ class StandIn:
             text = text[: text.index(out.stopped)]
         choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": out.reason}
         if self.kind == "vllm" or self.names_stop:
-            choice["stop_reason"] = out.stopped
+            choice["stop_reason"] = out.stopped or out.stop_id
         if self.kind == "vllm":
             if call.return_token_ids:
                 choice["token_ids"] = out.ids
@@ -357,6 +366,9 @@ class StandIn:
                 out.ids.append(self.brain.next([*ids, *out.ids], asked.temperature, draw))
                 if out.ids[-1] == self.brain.end and not self.endless:
                     out.reason = "stop"
+                    return
+                if out.ids[-1] in asked.stop_token_ids:
+                    out.reason, out.stop_id = "stop", out.ids[-1]
                     return
                 text = self.brain.text(out.ids)
                 out.stopped = next((s for s in asked.stop if s in text), None)

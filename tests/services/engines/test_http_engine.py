@@ -159,6 +159,36 @@ async def test_a_stop_string_ends_a_segment_and_belongs_to_it(
     assert engine._codec.decode(segment.ids) == segment.text
 
 
+@pytest.mark.parametrize("habits", RATERS)
+async def test_a_stop_id_ends_a_segment_and_belongs_to_it(
+    standing: Standing, opened: Opened, brain: Brain, habits: str
+) -> None:
+    engine = opened(standing(habits))
+    history = History(await engine.render(QUESTION))
+    greedy = {"sampling": Sampling(0.0)}
+    whole = await engine.generate(asking(history, 200, **greedy))
+    assert whole.finish == "eos"
+    stop = int(whole.ids[7])
+    first = whole.ids.tolist().index(stop)
+    segment = await engine.generate(asking(history, 200, **greedy, stop_ids=(stop,)))
+    assert segment.finish == "stop"
+    assert segment.ids.tolist() == whole.ids[: first + 1].tolist()
+    assert segment.cost.written_tokens == first + 1
+    ended = await engine.generate(asking(history, 200, **greedy, stop_ids=(brain.end,)))
+    assert ended.finish == "stop"
+    assert ended.ids.tolist() == [*whole.ids.tolist(), brain.end]
+
+
+async def test_a_server_that_knows_no_stop_ids_is_not_asked_to_heed_one(
+    standing: Standing, opened: Opened
+) -> None:
+    engine = opened(server := standing("openai, ids"))
+    asked = len(server.calls)
+    with pytest.raises(EngineError, match="c7: this server knows stop strings, no stop ids"):
+        await engine.generate(asking(History(as_ids([70])), stop_ids=(71,)))
+    assert len(server.calls) == asked
+
+
 @pytest.mark.parametrize("habits", WRITERS)
 async def test_the_end_of_a_text_and_the_limit_of_tokens_are_told_apart(
     standing: Standing, opened: Opened, brain: Brain, habits: str
@@ -499,8 +529,13 @@ async def test_what_the_model_cannot_read_is_refused_before_anything_is_sent(
         await engine.generate(asking(History(as_ids([]))))
     with pytest.raises(EngineError, match="40 tokens leave room for 0"):
         await engine.generate(asking(History(as_ids([70] * 40))))
-    with pytest.raises(BadInput, match="a stop is a string"):
-        await engine.generate(asking(History(as_ids([70])), stop=("",)))
+    for wrong, why in (
+        ({"stop": ("",)}, "a stop is a string"),
+        ({"stop_ids": (99_999,)}, "a stop id is in the vocabulary"),
+        ({"top_logprobs": 1}, "1 top_logprobs asked for, it tells 0"),
+    ):
+        with pytest.raises(EngineError, match=f"c7: {why}"):
+            await engine.generate(asking(History(as_ids([70])), **wrong))
     assert server.calls == []
     assert (await engine.score(rate, start(given(segment_of_raw(engine, [70]))))).ids.tolist()
     await engine.generate(asking(History(as_ids([70] * 30)), 100))

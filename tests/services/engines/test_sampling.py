@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from atts_core.engine import Sampling
@@ -63,6 +64,13 @@ def test_the_largest_draw_never_takes_an_impossible_token() -> None:
     assert drawn([Sampling(1.0)], logits, [1 - 2**-24]) == [1]
 
 
-def test_a_row_that_is_not_finite_is_told() -> None:
-    logits = torch.tensor([[0.0, torch.nan, 0.0]])
-    assert drawn([Sampling(1.0)], logits, [0.5]) == [3]
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
+@pytest.mark.parametrize("temperatures", [(1.0, 1.0), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
+def test_a_row_that_is_not_finite_is_told(odd: float, temperatures: tuple[float, float]) -> None:
+    """Drawn or greedy, alone of its kind or not; the other row is none the worse."""
+    logits = torch.tensor([[0.0, odd, 0.0], [-torch.inf, -torch.inf, 0.0]])
+    assert drawn([Sampling(one) for one in temperatures], logits, [0.5, 0.5]) == [3, 2]
+
+
+def test_a_greedy_row_without_any_possible_token_is_told() -> None:
+    assert drawn([Sampling(0.0)], torch.full((1, 3), -torch.inf), [0.5]) == [3]

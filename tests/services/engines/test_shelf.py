@@ -12,7 +12,7 @@ from atts_core.engine import Sampling
 from services.engines import kv_store
 from services.engines.jobs import GenerateJob
 from services.engines.kv_store import KvShape, KvStore
-from services.engines.shelf import Shelf
+from services.engines.shelf import Block, Shelf
 
 SHAPE = KvShape(2, 2, 4, 3, torch.float32, torch.device("cpu"))
 
@@ -25,6 +25,7 @@ class Kept:
         self.shelves = [Shelf(self.store), Shelf(self.store)]
         self.rows: dict[GenerateJob, torch.Tensor] = {}
         self._drawn = 0
+        self._largest: dict[Block, tuple[int, int]] = {}
 
     def join(self, length: int, on: int) -> None:
         self.store.reserved += length
@@ -75,7 +76,19 @@ class Kept:
                     assert torch.equal(stored, kept[:, :, -count:])
                 return
 
+    def check_memory(self) -> None:
+        """What docs/engines.md says: by the most rows and tokens since a shelf last moved."""
+        for shelf in self.shelves:
+            most, widest = self._largest.get(shelf.new, (0, 0))
+            rows, width = max(most, len(shelf.jobs)), max(widest, shelf.width)
+            self._largest[shelf.new] = rows, width
+            wanted = (rows + max(4, rows // 2)) * (width + max(64, width // 2))
+            token = SHAPE.layers * SHAPE.heads * (SHAPE.key_dim + SHAPE.value_dim)
+            taken = sum(len(one) for block in {shelf.old, shelf.new} for one in block._memory)
+            assert taken <= 1.5 * wanted * token
+
     def check(self) -> None:
+        self.check_memory()
         for shelf in self.shelves:
             for block in {shelf.old, shelf.new}:
                 # What is masked is KV too, or nothing: else it would outweigh the mask.
@@ -125,6 +138,19 @@ def test_what_a_failed_row_leaves_behind_is_no_number_for_nobody() -> None:
     for block in (shelf.old, shelf.new):
         assert block.keys.isfinite().all()
         assert block.values.isfinite().all()
+
+
+def test_a_long_row_does_not_grow_beside_the_places_of_many_that_have_left() -> None:
+    kept = Kept()
+    for _ in range(20):
+        kept.join(10, 0)
+        kept.check()
+    for _ in range(19):
+        kept.leave(0)
+    for _ in range(150):
+        kept.write()
+        kept.check()
+    assert len(kept.shelves[0].new.mask) <= 1 + 4
 
 
 def test_memory_is_used_again_and_given_up_in_the_end() -> None:

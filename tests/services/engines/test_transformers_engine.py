@@ -140,6 +140,31 @@ async def test_a_stop_string_ends_the_segment_and_is_part_of_it(opened: Opened) 
         assert stop not in engine._codec.decode(segment.ids[:-1])
 
 
+async def test_a_stop_id_ends_the_segment_and_is_part_of_it(opened: Opened) -> None:
+    engine = opened()
+    prompt = History(await engine.render(QUESTION))
+    async with quiet(engine):
+        whole = await engine.generate(asking(prompt, 60, seed=5))
+        for stop in whole.ids[3:9].tolist():
+            segment = await engine.generate(asking(prompt, 60, seed=5, stop_ids=(stop, 7)))
+            assert segment.finish == "stop"
+            first = min(whole.ids.tolist().index(one) for one in (stop, 7) if one in whole.ids)
+            wanted = whole.ids[: first + 1].tolist()
+            # No segment ends within a character.
+            assert segment.ids.tolist() == wanted[: engine._codec.whole(wanted)]
+
+
+async def test_a_stop_id_is_kept_where_it_ends_texts_as_well(opened: Opened) -> None:
+    engine = opened()
+    prompt = History(await engine.render(QUESTION))
+    end = next(iter(engine._steps._end))
+    hot = {"sampling": Sampling(50.0), "seed": 3}
+    assert (await engine.generate(asking(prompt, 400, **hot))).finish == "eos"
+    segment = await engine.generate(asking(prompt, 400, **hot, stop_ids=(end,)))
+    assert segment.finish == "stop"
+    assert segment.ids[-1] == end
+
+
 async def test_the_end_of_text_ends_the_segment_and_is_not_part_of_it(opened: Opened) -> None:
     engine = opened()
     prompt = await engine.render(QUESTION)
@@ -227,8 +252,12 @@ async def test_what_cannot_be_rated_or_read_is_refused(opened: Opened) -> None:
     for odd in (-1, 100_000):
         with pytest.raises(EngineError, match=f"c: token id {odd} is outside the vocabulary"):
             await engine.generate(asking(History(as_ids([1, odd]))))
-    with pytest.raises(BadInput, match="a stop is a string"):
-        await engine.generate(asking(History(prompt), stop=("",)))
+    for wrong in (("",), (5,), ([],)):
+        with pytest.raises(EngineError, match="c: a stop is a string"):
+            await engine.generate(asking(History(prompt), stop=wrong))
+    for wrong_id in (-1, 100_000, "a"):
+        with pytest.raises(EngineError, match="c: a stop id is in the vocabulary"):
+            await engine.generate(asking(History(prompt), stop_ids=(wrong_id,)))
     with pytest.raises(EngineError, match="cannot be sampled with"):
         await engine.generate(asking(History(prompt), sampling=Sampling(-1.0)))
     with pytest.raises(EngineError, match="room for"):
@@ -258,12 +287,31 @@ async def test_an_engine_that_dies_fails_all_requests_and_says_so(
 
     monkeypatch.setattr(engine._steps._forward, "step", broken)
     for task in tasks:
-        with pytest.raises(EngineUnavailable, match="out of memory"):
+        with pytest.raises(EngineUnavailable, match=r", c: the engine has died.*out of memory"):
             await task
     with pytest.raises(EngineUnavailable, match="has died"):
         engine.check()
-    with pytest.raises(EngineUnavailable, match="has died"):
+    with pytest.raises(EngineUnavailable, match=", c: the engine has died"):
         await engine.generate(asking(History(prompt)))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+async def test_output_that_is_not_finite_fails_its_request_alone(
+    opened: Opened, temperature: float
+) -> None:
+    engine = opened()
+    prompt = await engine.render(QUESTION)
+    drawn = Sampling(temperature)
+    broken = engine._steps._forward._decoder._embed
+    whole = await engine.generate(asking(History(prompt), 3, sampling=drawn))
+    unused = next(i for i in range(100) if i not in {*prompt.tolist(), *whole.ids.tolist()})
+    with torch.no_grad():
+        broken[unused] = torch.nan
+    odd = asking(History(as_ids([*prompt, unused])), chain="odd", sampling=drawn)
+    with pytest.raises(EngineError, match="odd: the model's output is not finite"):
+        await engine.generate(odd)
+    again = await engine.generate(asking(History(prompt), 3, sampling=drawn))
+    assert again.ids.tolist() == whole.ids.tolist()
 
 
 async def test_a_closed_engine_fails_what_is_under_way(opened: Opened) -> None:
@@ -271,7 +319,7 @@ async def test_a_closed_engine_fails_what_is_under_way(opened: Opened) -> None:
     task = engine.generate(asking(History(await engine.render(QUESTION)), 400))
     await a_few_steps(engine)
     await asyncio.to_thread(engine.close)
-    with pytest.raises(EngineUnavailable, match="closed"):
+    with pytest.raises(EngineUnavailable, match=", c: the engine is closed"):
         await task
     with pytest.raises(EngineUnavailable, match="closed"):
         engine.check()

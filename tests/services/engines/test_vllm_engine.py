@@ -213,6 +213,22 @@ async def test_a_stop_string_ends_the_segment_and_is_part_of_it(target: VllmEngi
     assert target._codec.decode(written.ids) == written.text
 
 
+async def test_a_stop_id_ends_the_segment_and_is_part_of_it(
+    target: VllmEngine, plain: checkpoint.Checkpoint
+) -> None:
+    history = await target.render([Message("user", QUESTION)])
+    asked = write(history, 500, sampling=Sampling(0.0))
+    whole = (await target.generate(asked)).ids.tolist()
+    stop = whole[7]
+    written = await target.generate(replace(asked, stop_ids=(stop,)))
+    assert written.finish == "stop"
+    assert written.ids.tolist() == whole[: whole.index(stop) + 1]
+    [end] = plain.end
+    ended = await target.generate(replace(asked, stop_ids=(end,)))
+    assert ended.finish == "stop"
+    assert ended.ids.tolist() == [*whole, end]
+
+
 async def test_the_end_of_the_text_is_no_token_of_it(target: VllmEngine) -> None:
     prompt = await target.render([Message("user", QUESTION)])
     written = await target.generate(write(prompt, 500, sampling=Sampling(0.0)))
@@ -328,6 +344,8 @@ async def test_what_cannot_be_asked_for_is_refused_by_name(target: VllmEngine) -
         (target.generate(write(as_ids([known]), 5)), f"token id {known} is outside"),
         (target.generate(write(as_ids([1]), 5, sampling=Sampling(-1.0))), "cannot be sampled with"),
         (target.generate(write(as_ids([1]), 5, sampling=Sampling(3.0))), "temperature must be in"),
+        (target.generate(write(as_ids([1]), 5, stop=("",))), "not empty"),
+        (target.generate(write(as_ids([1]), 5, stop_ids=(known,))), "a stop id is in"),
         (start(rate(target, long, as_ids([64]))), f"the context is {room}"),
         (start(rate(target, long[:9], as_ids([]))), "the segment to rate is empty"),
         (start(rate(target, long[:9], as_ids([-1]))), "token id -1 is outside"),
@@ -336,8 +354,6 @@ async def test_what_cannot_be_asked_for_is_refused_by_name(target: VllmEngine) -
         with pytest.raises(EngineError, match=says) as caught:
             await pending
         assert str(caught.value).startswith(f"{target.capabilities.model}, chain: ")
-    with pytest.raises(BadInput, match="not empty"):
-        await target.generate(write(long[:9], 5, stop=("",)))
 
 
 async def test_the_whole_context_can_be_written_and_rated(
@@ -394,12 +410,17 @@ async def test_a_model_that_is_none_is_refused_in_one_line(tmp_path: Path) -> No
 async def test_a_closed_engine_says_so_to_who_waits_and_to_who_comes(target: VllmEngine) -> None:
     """The last test: nothing else can be asked of the engine that all share."""
     history = text(40, seed=50)
-    waiting = target.generate(write(history, 1800, sampling=Sampling(2.0)))
+    waiting, leaving = [
+        target.generate(write(history, 1800, seed, sampling=Sampling(2.0))) for seed in range(2)
+    ]
     await rate(target, history, text(5, seed=51))
+    leaving.cancel()
     target.close()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
     with pytest.raises(EngineUnavailable, match="chain: the engine was closed"):
         await waiting
     with pytest.raises(EngineUnavailable, match="closed"):
         target.check()
-    with pytest.raises(EngineUnavailable, match="closed"):
+    with pytest.raises(EngineUnavailable, match="chain: the engine was closed"):
         await target.generate(write(history, 5))
