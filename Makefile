@@ -23,9 +23,9 @@ $(DEV): $(RUN)
 	@touch $@
 
 # Not in .venv: vLLM wants other releases of torch and transformers than we do.
-$(VLLM)/.installed: constraints-vllm.txt
+$(VLLM)/.installed: pyproject.toml constraints-vllm.txt
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt -e .
 	@touch $@
 
 setup: $(DEV) ## install everything into .venv

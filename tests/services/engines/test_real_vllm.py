@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,22 @@ async def test_scores_are_those_of_a_plain_forward_pass(
         assert segment.text.endswith("\n\n") == (finish == "stop")
     assert finish == "eos"
     assert (hits > 0) == cached
+    engine.close()
+
+
+async def test_a_stop_id_ends_a_segment_and_belongs_to_it(
+    server: tuple[str, bool], brain: Brain
+) -> None:
+    engine = engine_at(server[0])
+    history = History(await engine.render(QUESTION))
+    greedy = Generate("c7", history, 200, Sampling(0.0), 1)
+    whole = await engine.generate(greedy)
+    assert whole.finish == "eos"
+    ids = whole.ids.tolist()
+    segment = await engine.generate(replace(greedy, stop_ids=(ids[7],)))
+    assert (segment.ids.tolist(), segment.finish) == (ids[: ids.index(ids[7]) + 1], "stop")
+    ended = await engine.generate(replace(greedy, stop_ids=(brain.end,)))
+    assert (ended.ids.tolist(), ended.finish) == ([*ids, brain.end], "stop")
     engine.close()
 
 

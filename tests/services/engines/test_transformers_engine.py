@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import quiet
+from tiny import quiet, small_model, wrapped
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -297,21 +297,24 @@ async def test_an_engine_that_dies_fails_all_requests_and_says_so(
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 async def test_output_that_is_not_finite_fails_its_request_alone(
-    opened: Opened, temperature: float
+    tmp_path: Path, temperature: float
 ) -> None:
-    engine = opened()
-    prompt = await engine.render(QUESTION)
-    drawn = Sampling(temperature)
-    broken = engine._steps._forward._decoder._embed
-    whole = await engine.generate(asking(History(prompt), 3, sampling=drawn))
-    unused = next(i for i in range(100) if i not in {*prompt.tolist(), *whole.ids.tolist()})
+    words = wrapped("byte_level")
+    model, broken = small_model("llama", len(words), words.eos_token_id), len(words) - 2
     with torch.no_grad():
-        broken[unused] = torch.nan
-    odd = asking(History(as_ids([*prompt, unused])), chain="odd", sampling=drawn)
-    with pytest.raises(EngineError, match="odd: the model's output is not finite"):
-        await engine.generate(odd)
-    again = await engine.generate(asking(History(prompt), 3, sampling=drawn))
-    assert again.ids.tolist() == whole.ids.tolist()
+        model.get_input_embeddings().weight[broken] = torch.nan
+    words.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    engine = TransformersEngine.load(TransformersSettings(model=str(tmp_path), threads=1))
+    prompt, drawn = await engine.render(QUESTION), Sampling(temperature)
+    async with quiet(engine):
+        whole = await engine.generate(asking(History(prompt), 20, sampling=drawn))
+        odd = asking(History(as_ids([*prompt, broken])), chain="odd", sampling=drawn)
+        beside = engine.generate(asking(History(prompt), 20, sampling=drawn))
+        with pytest.raises(EngineError, match="odd: the model's output is not finite"):
+            await engine.generate(odd)
+        assert (await beside).ids.tolist() == whole.ids.tolist()
+    engine.close()
 
 
 async def test_a_closed_engine_fails_what_is_under_way(opened: Opened) -> None:
