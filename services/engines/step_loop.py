@@ -139,7 +139,7 @@ class StepLoop:
                 token < 0
                 or token in end
                 or job.stops is not None
-                or job.stop_ids
+                or token in job.stop_ids
                 or len(job.written) == job.max_tokens
             ):
                 self._end_if_done(job, token)
