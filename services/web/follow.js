@@ -87,7 +87,7 @@ export async function reopen(run, id, signal, after = 0) {
 function ended(run, { status, reply, error }) {
   if (reply !== null) run.finish(reply.atts);
   else if (status === "finished")
-    run.fail("The run has finished, but the server keeps no history of runs: only who asked got its answer.", "lost");
+    run.fail("The run has finished, but the server keeps no history of runs: only who asked got its answer.", "not kept");
   else run.fail(WHY[error?.code] ?? error?.message ?? `The run ended without an answer (${status}).`, status);
 }
 

@@ -10,7 +10,7 @@ const STOPPED = {
   all: "all chains ended", consensus: "the others could no longer change it",
   confidence: "the lead was sure enough", count: "enough chains answered", deadline: "time was up",
 };
-const BROKEN = ["failed", "cancelled", "lost", "refused"];
+const BROKEN = ["failed", "cancelled", "lost", "refused", "not kept"];
 
 export class Run {
   id = null;
@@ -142,7 +142,8 @@ export class Run {
       ];
     } else if (lead) {
       shown = [h("div", { class: "value forming" }, answerOf(lead.answer)), h("p", {}, `leads · ${of}`)];
-    } else if (BROKEN.includes(this.status)) shown = [h("p", {}, "no answer")];
+    } else if (this.status === "not kept") shown = [];
+    else if (BROKEN.includes(this.status)) shown = [h("p", {}, "no answer")];
     else shown = [h("div", { class: "value waiting", "aria-hidden": "true" }, "…"), h("p", {}, story.candidates.length ? of : "waiting")];
     this.#answer.replaceChildren(...shown);
     if (!this.#following) return;

@@ -458,7 +458,7 @@ async def test_without_a_history_the_page_says_so(listening: Listening) -> None:
         await watched.finished()
         await playwright.expect(watched.page).to_have_url(re.compile(r"\?run="))
         await watched.page.reload()
-        await watched.see(".run[data-status=lost]")
+        await watched.see(".run[data-status='not kept']")
         await watched.told("the server keeps no history of runs")
         await watched.shot("no-history")
 
