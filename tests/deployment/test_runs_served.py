@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from sqlalchemy import create_engine, select
 
 from benchmarks.server import running_server
 from models.arithmetic.problems import held_out
 from services import serve_config
+from services.store.schema import runs
 
 pytestmark = pytest.mark.serve
 
@@ -84,15 +84,18 @@ async def routers_that_answer(http: httpx.AsyncClient, enough: int) -> set[str]:
 async def run_of(key: str, kept: Path) -> str:
     """The id of the run that a key stands for, once the store has it: a plain request is told its
     run's with the answer only."""
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(sqlite3.OperationalError):  # no table yet
-                with closing(sqlite3.connect(f"file:{kept}?mode=ro", uri=True)) as database:
-                    asked = "select id from runs where idempotency_key = ? and events > 0"
-                    found = database.execute(asked, (key,)).fetchone()
-                if found:
-                    return str(found[0])
-            await asyncio.sleep(0.05)
+    begun = select(runs.c.id).where(runs.c.idempotency_key == key, runs.c.events > 0)
+    database = create_engine(f"sqlite:///{kept}")
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                with database.connect() as connection:
+                    found = connection.execute(begun).scalar_one_or_none()
+                if found is not None:
+                    return str(found)
+                await asyncio.sleep(0.05)
+    finally:
+        database.dispose()
 
 
 class Streaming:
