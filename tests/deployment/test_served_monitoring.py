@@ -294,6 +294,7 @@ UNMOVED = {
     "requests_slow": "no answer takes 50 s",
     "num_requests_waiting": "four questions at once find room in the batches",
     "upload_backlog_scores": "the store takes all of it between two looks",
+    "kv_cache_usage_perc": "held by running calls only, of which there may be none at a look",
 }
 """Parts of the queries of what this traffic need not move, and why: there, but it may be 0."""
 
