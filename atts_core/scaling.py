@@ -75,6 +75,7 @@ class Vote:
         self._candidates: dict[int, Candidate] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._chains: dict[int, Chain] = {}
+        self._may_start = [asyncio.Event() for _ in range(method.candidates)]
         self._cut: list[str] = []
         """The cancelled candidates' chains, as engines know them."""
         self._errors: list[str] = []
@@ -88,6 +89,7 @@ class Vote:
                     candidates.create_task(self._candidate(index), name=f"{run.id}/{index}")
                     for index in range(run.method.candidates)
                 ]
+                self._start_needed()
         await self._account()
         if len(self._errors) == run.method.candidates:
             reason = self._errors[0]
@@ -104,6 +106,7 @@ class Vote:
     async def _candidate(self, index: int) -> None:
         """One candidate to its end: its failure costs its own work only."""
         run = self._run
+        await self._may_start[index].wait()
         by_draft, by_target = self._prompts
         shared = run.draft.capabilities.vocabulary == run.target.capabilities.vocabulary
         chain = self._chains[index] = Chain(Reading(by_draft), Reading(by_target), shared)
@@ -174,8 +177,21 @@ class Vote:
         """
         return [_ballot(index, chain, None) for index, chain in self._chains.items()]
 
+    def _start_needed(self) -> None:
+        """Let as many candidates run as the method wants: all, or what may settle the answer."""
+        method, still_open = self._run.method, len(self._open())
+        waiting = [one for one in self._may_start if not one.is_set()]
+        wanted = still_open
+        if method.start == "needed" and not self._policy.together:
+            wanted = stopping.needed(self._ballots(), still_open, method, self._policy.heaviest)
+        for one in waiting[: max(0, wanted - (still_open - len(waiting)))]:
+            one.set()
+
     def _stop_if_settled(self) -> None:
-        """Cancel the open candidates as soon as the method says that they need not go on."""
+        """Cancel the open candidates as soon as the method says that they need not go on.
+
+        Where they must, others may have to start.
+        """
         still_open = len(self._open())
         if not still_open:
             return
@@ -183,6 +199,8 @@ class Vote:
         why = stopping.stopped(self._ballots(), still_open, self._run.method, heaviest)
         if why is not None:
             self._stop(why)
+        else:
+            self._start_needed()
 
     @contextmanager
     def _deadline(self) -> Iterator[None]:

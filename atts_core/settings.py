@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from atts_core.calibration.settings import CoverageName, budget_rate
 from atts_core.errors import BadInput
-from atts_core.types import Aggregation, Comparison, PolicyName
+from atts_core.types import Aggregation, Comparison, PolicyName, Start
 
 
 class Strict(BaseModel):
@@ -81,6 +81,11 @@ class Method(Strict):
     )
     stop_after: int | None = Field(
         None, ge=1, description="cancel the other chains when so many have answered; None: never"
+    )
+    start: Start = Field(
+        "all",
+        description="chains that run at once: all; or as many as are needed to settle the answer "
+        "if they agree, and others where these do not, which spares tokens and may take longer",
     )
     deadline_ms: int | None = Field(
         None,

@@ -27,6 +27,23 @@ def stopped(
     return None
 
 
+def needed(
+    ballots: Sequence[Ballot], still_open: int, method: Method, heaviest: float = 1.0
+) -> int:
+    """How many of the open chains settle the answer if they agree with the leading one.
+
+    Fewer running chains cannot; all, where no number of them does. Source, of the idea: Li et al.,
+    "Escape Sky-high Cost: Early-stopping Self-Consistency", 2024, which asks in windows.
+    """
+    votes = count(ballots, method.aggregation)
+    agreeing = [ballot for ballot in ballots if votes and ballot.candidate == votes[0].speaker]
+    agreeing = agreeing or [Ballot(-1, "", "", 0.0)]
+    for more in range(1, still_open):
+        if stopped([*ballots, *agreeing * more], still_open - more, method, heaviest):
+            return more
+    return still_open
+
+
 def decided(
     votes: Sequence[Vote], still_open: int, how: Aggregation = "majority", heaviest: float = 1.0
 ) -> bool:

@@ -176,6 +176,9 @@ Aggregation = Literal["majority", "weighted", "best", "first"]
 Comparison = Literal["auto", "math", "number", "text", "choice"]
 """As what answers are compared: see `atts_core.comparison`."""
 
+Start = Literal["all", "needed"]
+"""Which chains run at once: all; or as many as settle the answer if they agree."""
+
 Stopped = Literal["all", "consensus", "confidence", "count", "deadline"]
 """Why no chain of a question runs any more: all have ended; no open one could change the winner;
 the lead is sure enough; enough have answered; the time was up."""

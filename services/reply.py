@@ -96,7 +96,7 @@ def details(outcome: Outcome, calibration: CalibrationState) -> dict[str, Any]:
             for v in answer.votes
         ],
         "candidates": {
-            "started": method.candidates,
+            "started": len(spent.ended),
             "finished": sum(n for how, n in ended.items() if how not in CUT_SHORT),
             "cancelled": ended.get("cancelled", 0) + ended.get("stopped", 0),
             "failed": ended.get("failed", 0),

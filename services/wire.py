@@ -11,7 +11,7 @@ from atts_core.calibration.settings import CoverageName
 from atts_core.errors import BadInput, UnknownModel
 from atts_core.policies import POLICIES, settle
 from atts_core.settings import Limits, Method
-from atts_core.types import Aggregation, Comparison, Message, PolicyName
+from atts_core.types import Aggregation, Comparison, Message, PolicyName, Start
 from services.openai_fields import CHAT, IGNORED, MESSAGE, MESSAGE_IGNORED, Refused, refuse
 from services.settings import Effort, Settings
 
@@ -81,6 +81,9 @@ class AttsOptions(BaseModel):
     )
     confidence: float | None = Field(
         None, gt=0.5, lt=1, description="cancel them when the leader beats the second this surely"
+    )
+    start: Start | None = Field(
+        None, description="chains that run at once: all, or as many as settle it if they agree"
     )
     stop_after: int | None = Field(None, ge=1, description="cancel them when so many have answered")
     deadline_ms: int | None = Field(

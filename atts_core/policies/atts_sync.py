@@ -109,4 +109,4 @@ def begin(run: Run, question: Question) -> Solve:
     return solve
 
 
-ATTS_SYNC = Policy("atts-sync", begin)
+ATTS_SYNC = Policy("atts-sync", begin, together=True)

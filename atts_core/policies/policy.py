@@ -26,8 +26,9 @@ class Policy:
     `begin` makes what the candidates of one run share, and says how each is moved to its end; it
     is called before the first of them starts. `defaults` are fields of `Method` that belong to the
     policy: they stand unless a request says otherwise. `lacks` says what the models do not have
-    that the policy needs, or None. `gated` policies decide with the gate's bank. No vote weighs
-    more than `heaviest`.
+    that the policy needs, or None. `gated` policies decide with the gate's bank. Candidates of a
+    policy that is `together` wait for each other: all start at once. No vote weighs more than
+    `heaviest`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Policy:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     lacks: Callable[[Engine, Engine], Awaitable[str | None]] = _nothing
     gated: bool = False
+    together: bool = False
     heaviest: float = 1.0
 
 

@@ -38,6 +38,46 @@ async def test_consensus_stops_what_can_no_longer_change_the_answer(scripted: Sc
     assert recorder.draft.aborted == 2
 
 
+async def test_chains_that_are_not_needed_never_start(scripted: Scripted) -> None:
+    recorder = scripted(lambda seen, request: r"\boxed{2}")
+    run = recorder.run(candidates=8, start="needed", takeover_rate=1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.stopped) == ("2", "consensus")
+    assert [e.candidate for e in recorder.of(events.CandidateStarted)] == [0, 1, 2, 3, 4]
+    assert [e.ending for e in recorder.of(events.CandidateFinished)] == ["answered"] * 5
+
+
+async def test_where_chains_disagree_or_fail_others_start(scripted: Scripted) -> None:
+    def draft(seen: str, request: Generate) -> str:
+        if request.chain.endswith("/1"):
+            raise EngineError("lost")
+        return r"\boxed{3}" if request.chain.endswith("/0") else r"\boxed{2}"
+
+    recorder = scripted(draft)
+    run = recorder.run(candidates=8, start="needed", takeover_rate=1e-6)
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.answer, answer.stopped) == ("2", "consensus")
+    # Of six that count, four must agree: with the two others these are the first six.
+    assert len(recorder.of(events.CandidateStarted)) == 6
+
+
+async def test_chains_that_wait_to_start_end_with_the_deadline(scripted: Scripted) -> None:
+    recorder = scripted(endless)
+    run = recorder.run(
+        candidates=8, start="needed", turns=10**6, deadline_ms=50, takeover_rate=1e-6
+    )
+    answer = await scaling.answer(run, QUESTION)
+    assert (answer.stopped, len(recorder.of(events.CandidateStarted))) == ("deadline", 5)
+    assert recorder.draft.running == recorder.target.running == []
+
+
+async def test_candidates_that_wait_for_each_other_start_together(scripted: Scripted) -> None:
+    recorder = scripted(lambda seen, request: r"\boxed{2}")
+    run = recorder.run(candidates=8, policy="atts-sync", start="needed", takeover_rate=1e-6)
+    await scaling.answer(run, QUESTION)
+    assert len(recorder.of(events.CandidateStarted)) == 8
+
+
 async def test_without_consensus_every_chain_runs_to_its_end(scripted: Scripted) -> None:
     recorder = scripted(lambda seen, request: r"\boxed{2}")
     await scaling.answer(recorder.run(candidates=5, consensus=False, takeover_rate=1e-6), QUESTION)

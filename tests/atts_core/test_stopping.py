@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from atts_core.aggregation import Ballot, aggregate, count
 from atts_core.settings import Method
-from atts_core.stopping import confidence, decided, stopped
+from atts_core.stopping import confidence, decided, needed, stopped
 from atts_core.types import Aggregation
 
 NEVER = Method(consensus=False)
@@ -81,3 +81,43 @@ def test_chains_without_an_answer_do_not_count_as_answered() -> None:
 
 def test_without_any_rule_all_chains_go_on() -> None:
     assert stopped(ballots("1", "1", "1", "1"), 1, NEVER) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "answers", "still_open", "expected"),
+    [
+        (Method(), (), 8, 5),
+        (Method(), ("1", "1", "1", "1", "2"), 3, 1),
+        (Method(), ("1", "2"), 6, 4),
+        (Method(), ("1", None), 6, 3),  # against it stand at most as many as are open
+        (Method(confidence=0.9), (), 8, 3),
+        (Method(stop_after=2), (), 8, 2),
+        (NEVER, ("1",), 7, 7),
+        (Method(aggregation="best"), ("1",), 7, 7),
+    ],
+)
+def test_as_many_chains_are_needed_as_settle_the_answer_if_they_agree(
+    method: Method, answers: tuple[str | None, ...], still_open: int, expected: int
+) -> None:
+    assert needed(ballots(*answers), still_open, method) == expected
+
+
+@given(
+    st.lists(st.sampled_from(["1", "2", "3", None]), max_size=8),
+    st.integers(1, 8),
+    st.booleans(),
+    st.none() | st.floats(0.6, 0.99),
+)
+def test_fewer_chains_than_are_needed_settle_nothing(
+    answers: list[str | None], still_open: int, consensus: bool, sure: float | None
+) -> None:
+    method = Method(consensus=consensus, confidence=sure)
+    cast = ballots(*answers)
+    if stopped(cast, still_open, method) is not None:
+        return
+    fewest = needed(cast, still_open, method)
+    assert 1 <= fewest <= still_open
+    for more in range(1, fewest):
+        for further in ("1", "2", "3", "4"):
+            after = [*cast, *[Ballot(100 + i, further, "", 1.0) for i in range(more)]]
+            assert stopped(after, still_open - more, method) is None
