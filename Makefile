@@ -79,7 +79,8 @@ ALL := target-only draft-only atts atts-sync $(MATCHED) random-takeover self-con
 SWEEP := target-only atts rate-0.05=atts:takeover_rate=0.05 rate-0.1=atts:takeover_rate=0.1 \
 	rate-0.4=atts:takeover_rate=0.4 adaptive=atts:coverage=adaptive no-consensus=atts:consensus=false \
 	confidence=atts:confidence=0.95 continue=atts:on_rejection=continue \
-	half-a-step=atts:draft_tokens=12 short-takeover=atts:target_tokens=8
+	half-a-step=atts:draft_tokens=12 short-takeover=atts:target_tokens=8 \
+	needed=atts:start=needed target-needed=target-only:start=needed
 
 bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (an hour)
 	test -e docs/benchmarks.md || cp benchmarks/policies.md docs/benchmarks.md
