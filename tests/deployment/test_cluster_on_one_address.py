@@ -54,7 +54,7 @@ class Deployment:
             self.cluster.add_node(num_cpus=1, labels={"atts-pool": pool})
         # Ray believes it: a node that only says that it has a GPU, of 22 GiB.
         said = {"atts-pool": "target", "ray.io/accelerator-type": "L4"}
-        self.cluster.add_node(num_cpus=0.5, num_gpus=1, labels=said)
+        self.cluster.add_node(num_cpus=1, num_gpus=1, labels=said)
         ray.init(address=self.cluster.address)
 
     def close(self) -> None:
