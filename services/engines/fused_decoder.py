@@ -74,17 +74,18 @@ class _Layer:
     @staticmethod
     def fits(layer: Any) -> bool:
         names = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-        projections = {"q_proj", "k_proj", "v_proj", "o_proj"}
+        if not _made_of(layer, names):
+            return False
+        attention, mlp = layer.self_attn, layer.mlp
         return (
-            _made_of(layer, names)
-            and _made_of(layer.self_attn, projections, {"q_norm", "k_norm"})
-            and _made_of(layer.mlp, {"gate_proj", "up_proj", "down_proj", "act_fn"})
-            and all(
-                type(module) is nn.Linear
-                for part in (layer.self_attn, layer.mlp)
-                for name, module in part.named_children()
-                if name.endswith("_proj")
-            )
+            _made_of(attention, {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"})
+            and hasattr(attention, "head_dim")
+            and hasattr(attention, "scaling")
+            and _made_of(mlp, {"gate_proj", "up_proj", "down_proj", "act_fn"})
+            and _alike(attention.q_proj, attention.k_proj, attention.v_proj)
+            and _alike(mlp.gate_proj, mlp.up_proj)
+            and _alike(attention.o_proj)
+            and _alike(mlp.down_proj)
         )
 
     def __init__(self, layer: Any) -> None:
@@ -133,6 +134,13 @@ def _made_of(module: Any, names: set[str], besides: Iterable[str] = ()) -> bool:
     return names <= found <= names | set(besides)
 
 
+def _alike(*parts: Any) -> bool:
+    """Whether all are plain linear maps, all with a bias or all without."""
+    return all(type(part) is nn.Linear for part in parts) and (
+        len({part.bias is None for part in parts}) == 1
+    )
+
+
 def _forward(module: Any, name: str) -> Callable[..., Any] | None:
     part = getattr(module, name, None)
     return None if part is None else part.forward
@@ -145,9 +153,7 @@ def _side_by_side(parts: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | 
         ends.append(ends[-1] + part.out_features)
     weight = torch.cat([part.weight.detach() for part in parts])
     biases = [part.bias.detach() for part in parts if part.bias is not None]
-    bias = torch.cat(biases) if len(biases) == len(parts) else None
-    if bias is None and biases:
-        raise NotImplementedError("some of the projections have a bias, and some have none")
+    bias = torch.cat(biases) if biases else None
     for part, begin, end in zip(parts, ends, ends[1:], strict=False):
         part.weight = nn.Parameter(weight[begin:end], requires_grad=False)
         if bias is not None:

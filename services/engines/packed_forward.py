@@ -110,7 +110,9 @@ class PackedForward:
             logits = self._read(shelves, reading, drawn)
         else:
             packed = _Packed(self._store, shelves)
-            logits = self._decoder(drawn.ids, drawn.positions, packed, torch.arange(rows))
+            logits = self._decoder(
+                drawn.ids, drawn.positions, packed, torch.arange(rows, device=drawn.ids.device)
+            )
         for shelf in shelves:
             shelf.end += 1
         return drawn.draw(logits[:rows])
