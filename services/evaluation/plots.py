@@ -112,6 +112,7 @@ def _timelines(path: Path, labels: Sequence[str], rows: Sequence[Row]) -> Path:
                     chain["candidate"], end - begin, left=begin, color=COLOURS[stage], height=0.7
                 )
         axes.invert_yaxis()
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(label, rotation=0, ha="right", fontsize="small")
     panels[-1].set_xlabel("seconds since the question was asked")
     legend = [Patch(color=COLOURS[stage], label=stage) for stage in ("draft", "score", "target")]
