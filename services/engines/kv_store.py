@@ -53,11 +53,13 @@ class Pool:
         return shape.single_on_cpu and self.lent * shape.dtype.itemsize > _CACHED
 
     def take(self, count: int) -> torch.Tensor:
-        """At least `count` elements, flat."""
+        """At least `count` elements, flat, and at most twice as many as that, rounded."""
         size = _rounded(count)
+        fitting = min((kept for kept in self._free if size <= kept <= 2 * size), default=None)
+        if fitting is not None:
+            self.lent += fitting
+            return self._kept_one(fitting)
         self.lent += size
-        if size in self._free:
-            return self._kept_one(size)
         self._most = max(self._most, self.lent)
         while self.lent + self._kept > self._most:
             self._kept_one(next(iter(self._free)))  # of the size not met for longest
@@ -119,6 +121,14 @@ class KvStore:
         if len(slots) and slots[-1] - slots[0] == len(slots) - 1 and (np.diff(slots) == 1).all():
             return slice(int(slots[0]), int(slots[-1]) + 1)
         return torch.from_numpy(slots).to(self.shape.device)
+
+    def read(self, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values at `slots`, `[layers, slots, heads, dim]`; not to be written to."""
+        at = self.places(slots)
+        if isinstance(at, slice):
+            return self.keys[:, at], self.values[:, at]
+        # Several times faster than an index in brackets.
+        return self.keys.index_select(1, at), self.values.index_select(1, at)
 
     def admit(self, node: Node, tokens: int) -> bool:
         """Hold the path to `node` and reserve `tokens` slots, if the budget allows it."""

@@ -96,8 +96,7 @@ class Shelf:
 
     def join(self, job: GenerateJob) -> None:
         """Add a row; all but the last of the job's ids have KV in the store."""
-        at = self._store.places(job.slots)
-        keys, values = self._store.keys[:, at], self._store.values[:, at]
+        keys, values = self._store.read(job.slots)
         self._add(job, [(keys.transpose(1, 2), values.transpose(1, 2))])
 
     def take_over(self, other: Shelf, row: int) -> None:
