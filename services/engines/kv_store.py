@@ -53,13 +53,11 @@ class Pool:
         return shape.single_on_cpu and self.lent * shape.dtype.itemsize > _CACHED
 
     def take(self, count: int) -> torch.Tensor:
-        """At least `count` elements, flat, and at most twice as many as that, rounded."""
+        """At least `count` elements, flat."""
         size = _rounded(count)
-        fitting = min((kept for kept in self._free if size <= kept <= 2 * size), default=None)
-        if fitting is not None:
-            self.lent += fitting
-            return self._kept_one(fitting)
         self.lent += size
+        if size in self._free:
+            return self._kept_one(size)
         self._most = max(self._most, self.lent)
         while self.lent + self._kept > self._most:
             self._kept_one(next(iter(self._free)))  # of the size not met for longest
