@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from services.commands.bench_engine import bench_engine
 from services.commands.bench_metrics import bench_metrics
 from services.commands.bench_stream import bench_stream
 from services.commands.options import AsJson, AtOnce, Problems, Seed, Server
+from services.commands.telling import tell
 
 app = typer.Typer(
     help="Measure this machine: policies, engines, calibration, metrics, streams.",
@@ -50,7 +50,7 @@ def main(
         coverage=coverage,
         rate=rate,
     )
-    print(json.dumps(result, indent=2) if json_ else as_table(result))
+    tell(result, as_table, json_)
 
 
 @app.command("stopping")
@@ -65,7 +65,7 @@ def stopping(
     from benchmarks.stopping import as_table, run
 
     result = run(problems=problems, seed=seed, at_once=at_once, server=server)
-    print(json.dumps(result, indent=2) if json_ else as_table(result))
+    tell(result, as_table, json_)
 
 
 @app.command("load")
@@ -93,4 +93,4 @@ def load(
         server=server,
         deadline=deadline,
     )
-    print(json.dumps(result, indent=2) if json_ else as_table(result))
+    tell(result, as_table, json_)

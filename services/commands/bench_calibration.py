@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.commands.options import AsJson
+from services.commands.telling import tell
 
 
 def bench_calibration(
@@ -27,9 +27,9 @@ def bench_calibration(
 
     if not sweep:
         result = calibration.run()
-        print(json.dumps(result, indent=2) if json_ else calibration.as_table(result))
+        tell(result, calibration.as_table, json_)
         return
     result = calibration.sweep(trace)
     if plot is not None:
         calibration.draw_sweep(result, plot)
-    print(json.dumps(result, indent=2) if json_ else calibration.as_sweep_table(result))
+    tell(result, calibration.as_sweep_table, json_)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from services.commands.options import AsJson, AtOnce, Seed
+from services.commands.telling import tell
 
 
 def bench_metrics(
@@ -21,4 +21,4 @@ def bench_metrics(
     from benchmarks.metrics import as_table, run
 
     result = run(pairs=pairs, problems=problems, at_once=at_once, seed=seed)
-    print(json.dumps(result, indent=2) if json_ else as_table(result))
+    tell(result, as_table, json_)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from services.commands.options import AsJson, Server
+from services.commands.telling import tell
 
 
 def bench_stream(
@@ -20,4 +20,4 @@ def bench_stream(
     from benchmarks.stream import as_table, run
 
     result = run(questions=questions, seed=seed, server=server)
-    print(json.dumps(result, indent=2) if json_ else as_table(result))
+    tell(result, as_table, json_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from atts_core.errors import BadInput
 from atts_core.replay import WINDOW, Order, arrival, report
 from atts_core.replay import replay as decide_again
 from atts_core.settings import validated
+from services.commands.telling import tell
 
 
 def replay(
@@ -86,7 +86,7 @@ def replay(
     }
     if plot is not None:
         draw(found, plot)
-    print(json.dumps(found, indent=2) if json_ else as_table(found))
+    tell(found, as_table, json_)
 
 
 def scaled(settings: CalibrationSettings, feedback: float) -> CalibrationSettings:

@@ -54,9 +54,13 @@ class FusedDecoder:
         self._head = module.lm_head
 
     def __call__(
-        self, ids: torch.Tensor, places: torch.Tensor, attention: Attention, keep: torch.Tensor
+        self,
+        ids: torch.Tensor,
+        places: torch.Tensor,
+        attention: Attention,
+        keep: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Logits `[len(keep), vocabulary]` of the tokens `keep` of `ids`, at their places."""
+        """Logits `[tokens, vocabulary]` of the tokens `keep` of `ids`, or of all."""
         hidden = self._embed.index_select(0, ids)
         cos, sin = (part[0, :, None] for part in self._rotary(hidden[None], places[None]))
         half = sin.shape[2] // 2
@@ -64,7 +68,9 @@ class FusedDecoder:
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)
         for number, layer in enumerate(self._layers):
             hidden = layer(hidden, number, cos, sin, attention)
-        logits: torch.Tensor = self._head(self._norm(hidden.index_select(0, keep)))
+        if keep is not None:
+            hidden = hidden.index_select(0, keep)
+        logits: torch.Tensor = self._head(self._norm(hidden))
         return logits
 
 

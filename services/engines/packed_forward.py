@@ -44,9 +44,13 @@ class Decoder(Protocol):
     """A model's pass over a step's tokens."""
 
     def __call__(
-        self, ids: torch.Tensor, places: torch.Tensor, attention: _Packed, keep: torch.Tensor
+        self,
+        ids: torch.Tensor,
+        places: torch.Tensor,
+        attention: _Packed,
+        keep: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Logits `[len(keep), vocabulary]` of the tokens `keep` of `ids`, at their places."""
+        """Logits `[tokens, vocabulary]` of the tokens `keep` of `ids`, or of all."""
         ...
 
 
@@ -54,10 +58,10 @@ def by_modules(model: CausalModel) -> Decoder:
     """The pass by transformers' own modules, with their attention replaced."""
 
     def decode(
-        ids: torch.Tensor, places: torch.Tensor, attention: _Packed, keep: torch.Tensor
+        ids: torch.Tensor, places: torch.Tensor, attention: _Packed, keep: torch.Tensor | None
     ) -> torch.Tensor:
-        cache = _ModulesCache(attention)
-        return model.logits(ids[None], places[None], None, cache, keep, packed=cache)[0]
+        cache, kept = _ModulesCache(attention), 0 if keep is None else keep
+        return model.logits(ids[None], places[None], None, cache, kept, packed=cache)[0]
 
     return decode
 
@@ -110,9 +114,7 @@ class PackedForward:
             logits = self._read(shelves, reading, drawn)
         else:
             packed = _Packed(self._store, shelves)
-            logits = self._decoder(
-                drawn.ids, drawn.positions, packed, torch.arange(rows, device=drawn.ids.device)
-            )
+            logits = self._decoder(drawn.ids, drawn.positions, packed, None)
         for shelf in shelves:
             shelf.end += 1
         return drawn.draw(logits[:rows])

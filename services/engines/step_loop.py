@@ -134,16 +134,18 @@ class StepLoop:
         self.counters.batched_sequences += len(portion) + self._writing
         end = self._end
         for job, token in self._forward.step(portion):
+            if token < 0:
+                self._fail(job)
+                continue
+            self.counters.written_tokens += 1
             job.written.append(token)
             if (
-                token < 0
-                or token in end
+                token in end
                 or job.stops is not None
                 or token in job.stop_ids
                 or len(job.written) == job.max_tokens
             ):
                 self._end_if_done(job, token)
-            self.counters.written_tokens += 1
         for read in [job for job in self._reading if job.computed == job.to_compute]:
             self._has_read(read)
         finished, self._finished = self._finished, []
@@ -221,16 +223,15 @@ class StepLoop:
             self._finished.append((job, None))
             self.counters.rated_tokens += len(job.ids) - job.start
 
+    def _fail(self, job: GenerateJob) -> None:
+        """Let a job go in which no token could be drawn."""
+        self._stop_writing(job, np.empty(0, np.int64))
+        self._let_go(job)
+        reason = f"{self._name}, {job.chain}: the model's output is not finite"
+        self._finished.append((job, EngineError(reason)))
+
     def _end_if_done(self, job: GenerateJob, token: int) -> None:
-        """Let a job go of which `token` was the last; -1 is none at all."""
-        if token < 0:
-            job.written.pop()
-            self.counters.written_tokens -= 1
-            self._stop_writing(job, np.empty(0, np.int64))
-            self._let_go(job)
-            reason = f"{self._name}, {job.chain}: the model's output is not finite"
-            self._finished.append((job, EngineError(reason)))
-            return
+        """Let a job go of which `token` was the last."""
         if token in job.stop_ids:
             job.finish = "stop"
         elif token in self._end:

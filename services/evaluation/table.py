@@ -19,9 +19,14 @@ NOTES = (
 CUT = " (†: others were cancelled, and the slowest are cancelled first)"
 
 
+def _asked(policies: Mapping[str, Figures]) -> dict[str, Figures]:
+    """The policies that were not left out."""
+    return {label: found for label, found in policies.items() if "skipped" not in found}
+
+
 def markdown(policies: Mapping[str, Figures]) -> str:
     """Three tables (what is right, how long it took, what it cost), and what was skipped."""
-    asked = {label: found for label, found in policies.items() if "skipped" not in found}
+    asked = _asked(policies)
     cut = any(_cut(found) for found in asked.values())
     parts = [
         _table(("policy", "pass@1", "majority@m", "pass@m", "takeover rate"), asked, _right),
@@ -137,7 +142,7 @@ UNTOLD = "The engines' own step times are known only where they run in the evalu
 
 def bounds(policies: Mapping[str, Figures]) -> str:
     """What each engine did while questions were in flight, and so which of them is the ceiling."""
-    asked = {label: found for label, found in policies.items() if "skipped" not in found}
+    asked = _asked(policies)
     head = ("policy", "set s", "draft busy", "target busy", "draft steps", "ms", "sequences",
             "target steps", "ms", "sequences", "cores")  # fmt: skip
     told = any(found.get("target_busy") is not None for found in asked.values())

@@ -69,8 +69,10 @@ async def measured(router: Backend) -> AsyncIterator[None]:
 def look_at_engine(board: Board, role: str, engine: ServedEngine) -> None:
     """An engine's state and `status()`; engines that do not know a figure leave it out."""
     of = role, engine.capabilities.model
-    board.set(c.ENGINE_UP, *of, value=float(_works(engine)))
+    board.set(c.ENGINE_UP, *of, value=float(_lives(engine)))
     status = engine.status()
+    if not status.get("reached", True):  # the server behind it, when it was last asked
+        board.set(c.ENGINE_UP, *of, value=0)
     board.set(c.ENGINE_RUNNING, *of, value=status["running"])
     board.set(c.ENGINE_WAITING, *of, value=status["waiting"])
     if "kv_used" in status:
@@ -88,10 +90,9 @@ def look_at_engine(board: Board, role: str, engine: ServedEngine) -> None:
             board.total(metric, *of, now=status[name])
 
 
-def _works(engine: ServedEngine) -> bool:
-    """Whether calls can succeed: it lives, and the server behind it, if any, was reached last."""
+def _lives(engine: ServedEngine) -> bool:
     try:
         engine.check()
     except EngineUnavailable:
         return False
-    return bool(engine.status().get("reached", True))
+    return True

@@ -380,7 +380,9 @@ async def test_a_stream_cut_in_the_middle_goes_on_at_the_run_s_address(
             await playwright.expect(watched.page.locator(".run .trouble")).to_be_hidden()
 
 
-async def test_a_run_that_lost_its_page_says_why_it_ended(listening: Listening) -> None:
+@asynccontextmanager
+async def in_the_middle(listening: Listening) -> AsyncIterator[tuple[Cable, Watched]]:
+    """A run that would never end, and the cable to its server."""
     cable = Cable()
     async with listening(unending()) as url:
         cable.to = url
@@ -388,11 +390,16 @@ async def test_a_run_that_lost_its_page_says_why_it_ended(listening: Listening) 
             watched.expected = ("ERR_",)
             await watched.ask("1 + 1?", candidates="2")
             await watched.see(".chip >> nth=3")
-            cable.cut()
-            await watched.see(".run[data-status=cancelled]")
-            await watched.told("nobody waited for it any more")
-            await watched.see('.lane[data-state="cancelled"], .lane[data-state="cut off"]', 2)
-            await watched.shot("lost-connection")
+            yield cable, watched
+
+
+async def test_a_run_that_lost_its_page_says_why_it_ended(listening: Listening) -> None:
+    async with in_the_middle(listening) as (cable, watched):
+        cable.cut()
+        await watched.see(".run[data-status=cancelled]")
+        await watched.told("nobody waited for it any more")
+        await watched.see('.lane[data-state="cancelled"], .lane[data-state="cut off"]', 2)
+        await watched.shot("lost-connection")
 
 
 async def test_a_server_that_stops_in_the_middle_and_comes_back_without_the_run(
@@ -435,20 +442,14 @@ async def test_a_graceful_stop_is_told_by_the_stream_itself(listening: Listening
 
 async def test_another_question_while_a_lost_run_is_looked_for(listening: Listening) -> None:
     """What waits for the next look is hung up on, without an error nobody catches."""
-    cable = Cable()
-    async with listening(unending()) as url:
+    async with in_the_middle(listening) as (cable, watched):
+        url, cable.to = cable.to, None
+        cable.cut()
+        await watched.told("Trying again")
         cable.to = url
-        async with cable.laid() as near, opened(near) as watched:
-            watched.expected = ("ERR_",)
-            await watched.ask("1 + 1?", candidates="2")
-            await watched.see(".chip >> nth=3")
-            cable.to = None
-            cable.cut()
-            await watched.told("Trying again")
-            cable.to = url
-            await watched.ask("2 + 2?", candidates="1")
-            await watched.see(".run[data-status=running]")
-            await watched.see(".lane", 1)
+        await watched.ask("2 + 2?", candidates="1")
+        await watched.see(".run[data-status=running]")
+        await watched.see(".lane", 1)
 
 
 async def test_without_a_history_the_page_says_so(listening: Listening) -> None:
