@@ -31,7 +31,23 @@ pytestmark = [
 
 ASKED_OVER_HTTP = 'ray_atts_http_requests_total{route="/v1/chat/completions"}'
 REFUSED_AT_PROXIES = 'ray_serve_num_http_error_requests_total{error_code="400",application="atts"}'
-QUESTIONS = [problem.question for problem in held_out(12, seed=31)]
+QUESTIONS = [problem.question for problem in held_out(200, seed=31)]
+AT_LEAST = 12
+AT_ONCE = 4
+SEEN = [
+    *(
+        f"max_over_time(sum({gauge})[5m:1s]) > 0.5"
+        for gauge in (
+            "ray_atts_num_requests_running",
+            "ray_atts_num_candidates_running",
+            "ray_atts_engine_num_requests_running",
+            'ray_serve_replica_processing_queries{deployment="Target"}',
+        )
+    ),
+    "sum(rate(ray_atts_e2e_request_latency_seconds_count[5m])) > 0",
+]
+"""What the traffic has to be seen to do, however fast it is answered. Gauges are what they are when
+a process hands over, and a histogram begins with its first observations, which move no rate."""
 STEP_SECONDS = 5
 PATIENCE = 90
 """Seconds for Ray to pass on what happened: each process does so every ten."""
@@ -147,19 +163,27 @@ def traffic(url: str, scraped: str) -> Watched:
         lambda: told('min(count_over_time(ray_atts_decisions_total{turn="0"}[5m]))') >= 2,
     )
     began = time()
-    with ThreadPoolExecutor(4) as pool:
-        replies = list(pool.map(ask, itertools.repeat(url), enumerate(QUESTIONS)))
+    replies: list[dict[str, Any]] = []
+    numbered = enumerate(QUESTIONS)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def asked_and_seen() -> bool:
+            some = itertools.islice(numbered, AT_ONCE)
+            replies.extend(pool.map(ask, itertools.repeat(url), some))
+            return len(replies) >= AT_LEAST and all(told(f"count({one})") for one in SEEN)
+
+        until("gauges and rates of the traffic", asked_and_seen)
     leave_early(url)
     ask_too_much(url)
     ended = {
-        'policy="atts"': len(QUESTIONS),
+        'policy="atts"': len(replies),
         'finished_reason="cancelled"': 1,
         'finished_reason="refused"': 1,
     }
     for which, number in ended.items():
         query = f"sum(ray_atts_request_success_total{{{which}}})"
         until(query, lambda query=query, number=number: round(told(query)) == number)  # type: ignore[misc]
-    until("all HTTP requests", lambda: told(f"sum({ASKED_OVER_HTTP})") >= len(QUESTIONS) + 2)
+    until("all HTTP requests", lambda: told(f"sum({ASKED_OVER_HTTP})") >= len(replies) + 2)
     until("Serve's own count", lambda: told(f"sum({REFUSED_AT_PROXIES})") >= 1)
     # Of the same hand-over, but engines have their own.
     seen = sum(tokens(replies, role, "prompt") for role in ("draft", "target"))
@@ -223,7 +247,7 @@ def test_http_requests_equal_the_client_s_count(watched: Watched) -> None:
     found = instant(watched.prometheus, f"sum by (status) ({ASKED_OVER_HTTP})", watched.ended)
     counted = {one["metric"]["status"]: round(float(one["value"][1])) for one in found}
     # The stream that was left had begun; the question that no context holds is refused.
-    expected = {"200": len(QUESTIONS) + 1, "400": 1}
+    expected = {"200": len(watched.replies) + 1, "400": 1}
     assert {status: number for status, number in counted.items() if number} == expected
 
 
