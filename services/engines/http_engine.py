@@ -20,11 +20,12 @@ from services.engines import server_probe, tokenizer
 from services.engines.chat import Chat
 from services.engines.http_connection import HttpConnection
 from services.engines.inputs import Inputs
+from services.engines.score_memory import LogProbs
 from services.engines.server_probe import Found, logprobs_of
 from services.engines.servers.server import Call, Reply
 from services.engines.settings import HttpSettings
 from services.engines.text_codec import TextCodec
-from services.engines.text_engine import LogProbs, TextEngine
+from services.engines.text_engine import TextEngine
 
 
 class HttpEngine(TextEngine):
@@ -32,6 +33,7 @@ class HttpEngine(TextEngine):
 
     def __init__(self, settings: HttpSettings, words: Any, codec: TextCodec, found: Found) -> None:
         self._who = f"{settings.model} at {settings.url}"
+        super().__init__()
         self._server = found.server
         self._codec = codec
         self._chat = Chat(words, settings.model, found.max_len)
@@ -72,7 +74,7 @@ class HttpEngine(TextEngine):
         """
         self._connection.check(self._who)
 
-    def status(self) -> dict[str, Any]:
+    def _own_status(self) -> dict[str, Any]:
         """Calls of this engine now, and totals since its start; tokens where not said else."""
         known = ("prompt_tokens", "cached_tokens", "written_tokens", "rated_tokens", "failed")
         return {
@@ -82,7 +84,6 @@ class HttpEngine(TextEngine):
             "waiting": self._connection.waiting,
             "retried": self._connection.retried,
             **{name: self._totals[name] for name in known},
-            "hit_rate": self._totals["cached_tokens"] / max(1, self._totals["prompt_tokens"]),
         }
 
     async def abort(self, chains: Sequence[str]) -> EngineCost:

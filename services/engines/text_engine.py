@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeAlias
+from time import monotonic
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.engines.chat import Chat
 from services.engines.inputs import Inputs
-
-LogProbs: TypeAlias = npt.NDArray[np.float32]
+from services.engines.score_memory import LogProbs, ScoreMemory
 
 
 class TextEngine(ABC):
@@ -24,6 +23,9 @@ class TextEngine(ABC):
     _chat: Chat
     _inputs: Inputs
     _capabilities: Capabilities
+
+    def __init__(self) -> None:
+        self._remembered = ScoreMemory()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -45,6 +47,23 @@ class TextEngine(ABC):
     async def abort(self, chains: Sequence[str]) -> EngineCost:
         """See `atts_core.engine.Engine.abort`."""
 
+    def status(self) -> dict[str, Any]:
+        """What the engine does now, and totals since its start; tokens where not said else.
+
+        `remembered_tokens` of the `rated_tokens` had been rated before: see `ScoreMemory`.
+        """
+        status, remembered = self._own_status(), self._remembered
+        for name in ("prompt_tokens", "cached_tokens"):
+            status[name] += remembered.read
+        status["rated_tokens"] += remembered.rated
+        status["remembered_tokens"] = remembered.rated
+        status["hit_rate"] = status["cached_tokens"] / max(1, status["prompt_tokens"])
+        return status
+
+    @abstractmethod
+    def _own_status(self) -> dict[str, Any]:
+        """What the engine itself has done, without what was remembered."""
+
     @abstractmethod
     async def _generate(self, request: Generate) -> Segment: ...
 
@@ -59,6 +78,14 @@ class TextEngine(ABC):
         if not len(rated):
             return Scored(rated, np.empty(0, np.float32), tail, EngineCost())
         ids = np.concatenate([before, rated])
-        logprobs, cost = await self._logprobs(request.chain, ids, len(before))
-        scored = Scored(ids=rated, logprobs=logprobs, tail_ids=tail, cost=cost)
-        return checked(scored, f"{self._who}, {request.chain}")
+        key, arrived = ScoreMemory.key(ids, len(before)), monotonic()
+        known = await self._remembered.recall(key, len(ids))
+        if known is not None:
+            waited = monotonic() - arrived
+            cost = EngineCost(queued=waited, prompt_tokens=len(ids), cached_tokens=len(ids))
+            return Scored(ids=rated, logprobs=known, tail_ids=tail, cost=cost)
+        with self._remembered.computing(key):
+            logprobs, cost = await self._logprobs(request.chain, ids, len(before))
+        scored = checked(Scored(rated, logprobs, tail, cost), f"{self._who}, {request.chain}")
+        self._remembered.keep(key, scored.logprobs)
+        return scored

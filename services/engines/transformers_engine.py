@@ -22,17 +22,19 @@ from services.engines.chat import Chat
 from services.engines.checkpoint import Checkpoint
 from services.engines.inputs import Inputs
 from services.engines.jobs import GenerateJob, Job, ScoreJob
+from services.engines.score_memory import LogProbs
 from services.engines.settings import TransformersSettings
 from services.engines.step_thread import StepThread
 from services.engines.stops import StopStrings
 from services.engines.text_codec import TextCodec
-from services.engines.text_engine import LogProbs, TextEngine
+from services.engines.text_engine import TextEngine
 
 
 class TransformersEngine(TextEngine):
     """A language model that continues token ids and rates them: see `atts_core.engine.Engine`."""
 
     def __init__(self, loaded: Checkpoint, settings: TransformersSettings) -> None:
+        super().__init__()
         self._who = loaded.name
         self._codec = TextCodec(loaded.tokenizer)
         self._inputs = Inputs(self._codec, loaded.name, loaded.max_len, loaded.vocabulary_size)
@@ -78,7 +80,7 @@ class TransformersEngine(TextEngine):
         """Raise EngineUnavailable when the engine has died or was closed."""
         self._thread.check()
 
-    def status(self) -> dict[str, Any]:
+    def _own_status(self) -> dict[str, Any]:
         """What the engine does now, and totals since its start; tokens where not said else."""
         steps, store, counters = self._steps, self._steps.store, self._steps.counters
         return {
@@ -93,7 +95,6 @@ class TransformersEngine(TextEngine):
             "batched_sequences": counters.batched_sequences,
             "prompt_tokens": counters.prompt_tokens,
             "cached_tokens": counters.cached_tokens,
-            "hit_rate": counters.cached_tokens / max(1, counters.prompt_tokens),
             "written_tokens": counters.written_tokens,
             "rated_tokens": counters.rated_tokens,
             "aborted_tokens": counters.aborted_tokens,

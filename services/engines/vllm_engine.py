@@ -30,9 +30,10 @@ from atts_core.types import EngineCost, Finish, Ids, Segment, as_ids
 from services.engines import tokenizer, vllm_placement, vllm_scoring
 from services.engines.chat import Chat
 from services.engines.inputs import Inputs
+from services.engines.score_memory import LogProbs
 from services.engines.settings import VllmSettings
 from services.engines.text_codec import TextCodec
-from services.engines.text_engine import LogProbs, TextEngine
+from services.engines.text_engine import TextEngine
 from services.engines.vllm_status import Status
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class VllmEngine(TextEngine):
     """A language model that continues token ids and rates them: see `atts_core.engine.Engine`."""
 
     def __init__(self, llm: AsyncLLM, status: Status, words: Any, settings: VllmSettings) -> None:
+        super().__init__()
         config = llm.vllm_config
         self._who = settings.model
         self._llm = llm
@@ -130,7 +132,7 @@ class VllmEngine(TextEngine):
         if self._llm.errored:
             raise EngineUnavailable(f"{who}: vLLM has died; its log says why")
 
-    def status(self) -> dict[str, Any]:
+    def _own_status(self) -> dict[str, Any]:
         """What vLLM does, as it last said, and totals since the start; tokens where not said else.
 
         `rated_anew` counts scores that had to be computed without the prefix cache.
@@ -149,7 +151,6 @@ class VllmEngine(TextEngine):
             "kv_tokens": tokens,
             "scoring": self._scoring.name,
             **{name: totals[name] for name in counted},
-            "hit_rate": totals["cached_tokens"] / max(1, totals["prompt_tokens"]),
         }
 
     def close(self) -> None:

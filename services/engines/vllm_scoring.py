@@ -14,7 +14,7 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from atts_core.types import Ids, Likelihoods
-from services.engines.text_engine import LogProbs
+from services.engines.score_memory import LogProbs
 
 _ALIKE: dict[str, Any] = {
     "max_tokens": 1,  # vLLM has no request that writes nothing

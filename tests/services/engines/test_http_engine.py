@@ -25,6 +25,7 @@ from atts_core.settings import Method, validated
 from atts_core.types import EngineCost, History, Message, Question, Segment, as_ids
 from services.engines import loading
 from services.engines.http_engine import HttpEngine
+from services.engines.score_memory import ScoreMemory
 from services.engines.settings import HttpSettings
 from services.local import local_backend
 from services.model_server import ModelServer
@@ -73,6 +74,7 @@ def opened() -> Iterator[Opened]:
 
     def make(server: StandIn, **settings: Any) -> HttpEngine:
         engine = HttpEngine.load(settings_for(server, **settings))
+        engine._remembered = ScoreMemory(kept=0)  # so that the server is asked for every score
         server.calls.clear()  # those of the probe
         server.writes.clear()
         engines.append(engine)

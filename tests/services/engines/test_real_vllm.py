@@ -23,6 +23,7 @@ from atts_core.engine import Generate, Rate, Sampling, start
 from atts_core.errors import BadInput, EngineUnavailable
 from atts_core.types import History, Message, Segment
 from services.engines.http_engine import HttpEngine
+from services.engines.score_memory import ScoreMemory
 from services.engines.settings import HttpSettings
 
 PYTHON = os.environ.get("ATTS_VLLM_PYTHON")
@@ -92,7 +93,9 @@ def server(
 
 def engine_at(url: str, **other: Any) -> HttpEngine:
     known = {"engine": "http", "url": url, "model": "target", "tokenizer": str(TARGET)}
-    return HttpEngine.load(HttpSettings(**{**known, **other}))
+    engine = HttpEngine.load(HttpSettings(**{**known, **other}))
+    engine._remembered = ScoreMemory(kept=0)  # so that the server is asked for every score
+    return engine
 
 
 async def given(segment: Segment) -> Segment:

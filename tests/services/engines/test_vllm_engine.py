@@ -33,6 +33,7 @@ from atts_core.types import (
     as_ids,
 )
 from services.engines import checkpoint, loading
+from services.engines.score_memory import ScoreMemory
 from services.engines.settings import TransformersSettings, VllmSettings
 from services.pair import pair_of
 
@@ -64,6 +65,7 @@ def settings(name: str, **more: object) -> VllmSettings:
 async def target() -> AsyncIterator[VllmEngine]:
     engine = loading.load(settings("target"))
     assert isinstance(engine, VllmEngine)
+    engine._remembered = ScoreMemory(kept=0)  # so that vLLM is asked for every score
     yield engine
     engine.close()
 
