@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from atts_core.acceptance import Gate
+from atts_core.engine import Engine
 from services.engines import loading
+from services.engines.settings import Kind
 from services.mathematics import mathematics
 from services.pair import pair_of
 from services.recorder import recording
@@ -18,19 +21,40 @@ from services.settings import Settings
 
 
 @asynccontextmanager
-async def local_backend(settings: Settings) -> AsyncIterator[LocalBackend]:
-    """Both engines loaded here, and a gate that no other router shares."""
-    draft, target = loading.load(settings.draft), loading.load(settings.target)
+async def here(settings: Kind) -> AsyncIterator[Engine]:
+    """The engine of `settings`, loaded in this process."""
+    engine = loading.load(settings)
     try:
-        gate = Gate(pair_of(draft, target), settings.calibration)
-        with recording(settings.record, gate.origin) as recorder:
-            async with mathematics(settings.comparison) as compare:
-                yield LocalBackend(
-                    settings, Service(draft, target, gate, settings.limits, recorder, compare)
-                )
+        yield engine
     finally:
-        draft.close()
-        target.close()
+        engine.close()
+
+
+@asynccontextmanager
+async def local_backend(
+    settings: Settings, engine: Callable[[Kind], AbstractAsyncContextManager[Engine]] = here
+) -> AsyncIterator[LocalBackend]:
+    """Both engines, each as `engine` opens it, and a gate that no other router shares."""
+    async with AsyncExitStack() as stack:
+        draft, target = await _opened(stack, engine(settings.draft), engine(settings.target))
+        gate = Gate(pair_of(draft, target), settings.calibration)
+        recorder = stack.enter_context(recording(settings.record, gate.origin))
+        compare = await stack.enter_async_context(mathematics(settings.comparison))
+        yield LocalBackend(
+            settings, Service(draft, target, gate, settings.limits, recorder, compare)
+        )
+
+
+async def _opened(
+    stack: AsyncExitStack, *engines: AbstractAsyncContextManager[Engine]
+) -> list[Engine]:
+    """All of them, opened side by side; where one fails, the others are closed again."""
+    try:
+        async with asyncio.TaskGroup() as opening:
+            opened = [opening.create_task(stack.enter_async_context(one)) for one in engines]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [one.result() for one in opened]
 
 
 class LocalBackend:

@@ -52,9 +52,9 @@ def evaluate(
         float | None, typer.Option(help="numbers that differ by less, relatively, are the same")
     ] = None,
     server: Annotated[
-        Text, typer.Option(envvar="ATTS_SERVER", help="a running server; default: in this process")
+        Text, typer.Option(envvar="ATTS_SERVER", help="a running server; default: here")
     ] = None,
-    config: Annotated[Text, typer.Option(help="the Serve configuration loaded in process")] = None,
+    config: Annotated[Text, typer.Option(help="the Serve configuration loaded here")] = None,
     out: Annotated[Path | None, typer.Option(help="the results folder; default: a new one")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on in --out, as it was asked there")

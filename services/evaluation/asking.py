@@ -150,7 +150,7 @@ class Evaluation:
         account = Account()
         completion: dict[str, Any] = {}
         error: str | None = None
-        before = self.host.readings()
+        before = await self.host.readings()
         asked, began = time.time(), monotonic()
         try:
             async with aclosing(ask(body)) as run:
@@ -164,7 +164,7 @@ class Evaluation:
         except AttsError as failure:
             error = str(failure)
         latency = monotonic() - began
-        readings = from_to(before, self.host.readings())
+        readings = from_to(before, await self.host.readings())
         return _Run(account, completion, error, asked, began, latency, readings)
 
     async def _graded(

@@ -1,8 +1,7 @@
-"""Who answers an evaluation's questions: engines in this process, or a running server."""
+"""Who answers an evaluation's questions: engines beside this process, or a running server."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +21,7 @@ Ask: TypeAlias = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]
 """From a chat request to its run's events, the last of which is `Completed`."""
 
 Readings: TypeAlias = Mapping[str, Mapping[str, float]]
-"""By model, and for the process: totals since its start."""
+"""By model, and for all processes: totals since their start."""
 COUNTED = ("steps", "step_seconds", "batched_sequences")
 """Of an engine: its steps, the seconds it was in them, and the sequences that took part in each."""
 
@@ -39,16 +38,16 @@ class Host(Protocol):
         """For one policy and seed: with a gate that has seen nothing, where that can be had."""
         ...
 
-    def readings(self) -> Readings:
+    async def readings(self) -> Readings:
         """What the engines' own clocks and counters show now; empty where nobody can tell."""
         ...
 
 
 @runtime_checkable
 class Telling(Protocol):
-    """An engine that says what it does, as every engine that is served does."""
+    """An engine that says what it does, and what it takes of the machine's cores."""
 
-    def status(self) -> dict[str, Any]: ...
+    async def told(self) -> dict[str, Any]: ...
 
 
 class InProcess:
@@ -67,15 +66,17 @@ class InProcess:
         backend = LocalBackend(self._backend.settings, replace(old, gate=gate, running={}))
         return lambda body: local_run(backend, body)
 
-    def readings(self) -> Readings:
-        """Of each engine that counts its steps, and of this process."""
+    async def readings(self) -> Readings:
+        """Of each engine that counts its steps, and of all processes."""
         service = self._backend.service
-        found: dict[str, Mapping[str, float]] = {"process": {"cpu_seconds": process_time()}}
+        cpu, found = process_time(), dict[str, Mapping[str, float]]()
         for model, engine in (("draft", service.draft), ("target", service.target)):
-            status = engine.status() if isinstance(engine, Telling) else {}
-            if "step_seconds" in status:
-                found[model] = {name: status[name] for name in COUNTED}
-        return found
+            if isinstance(engine, Telling):
+                status = await engine.told()
+                cpu += status["cpu_seconds"]
+                if "step_seconds" in status:
+                    found[model] = {name: status[name] for name in COUNTED}
+        return found | {"processes": {"cpu_seconds": cpu}}
 
 
 class Server:
@@ -88,20 +89,20 @@ class Server:
     def fresh(self) -> Ask:
         return lambda body: remote_run(self._url, body)
 
-    def readings(self) -> Readings:
+    async def readings(self) -> Readings:
         """A server's engines are replicas that its HTTP API says nothing of."""
         return {}
 
 
 @asynccontextmanager
 async def in_process(config: Path) -> AsyncIterator[InProcess]:
-    """Both models of a Serve configuration, for as long as the context lasts."""
+    """Both models of a Serve configuration, each in a process of its own, as replicas are."""
     wanted = serve_config.load(config)
     model_files.check_pair(wanted.settings)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from services.engines.own_process import own_process
     from services.local import local_backend
 
-    async with local_backend(wanted.settings) as backend:
+    async with local_backend(wanted.settings, own_process) as backend:
         yield InProcess(backend)
 
 

@@ -6,7 +6,7 @@ showed when its question was asked and when it had its answer. Questions of one 
 together and alone, so what passed between the first and the last of these readings is theirs.
 
 Seconds are wall-clock: an engine that computes waits in its step for a core, too, where other work
-has them all. `cores` says whether it has: CPU seconds of the whole process over the set's seconds.
+has them all. `cores` says whether it has: CPU seconds of all its processes over the set's seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from services.evaluation.results import Row
 
 Counts = dict[str, dict[str, float]]
-"""By model, and for the process: what was counted."""
+"""By model, and for all processes: what was counted."""
 MODELS = ("draft", "target")
 
 
@@ -64,6 +64,6 @@ def profile(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
             f"{model}_step_ms": 1000 * stepping / steps if stepping is not None and steps else None,
             f"{model}_step_sequences": of["batched_sequences"] / steps if steps else None,
         }
-    cpu = found.get("process", {}).get("cpu_seconds")
+    cpu = found.get("processes", {}).get("cpu_seconds")
     profiled["cores"] = cpu / seconds if cpu is not None and seconds else None
     return profiled

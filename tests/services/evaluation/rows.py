@@ -23,7 +23,7 @@ def row(policy: str = "atts", question: str = "q", seed: int = 1, **fields: Any)
         "began": 0.0,
         "latency": 1.0,
         "readings": {
-            "process": {"cpu_seconds": [10.0, 11.5]},
+            "processes": {"cpu_seconds": [10.0, 11.5]},
             "draft": counts(steps=[0, 100], step_seconds=[4.0, 4.4], batched_sequences=[0, 300]),
             "target": counts(steps=[50, 90], step_seconds=[7.0, 7.8], batched_sequences=[20, 60]),
         },

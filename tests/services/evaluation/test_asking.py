@@ -48,8 +48,8 @@ class Watched:
         self.asked: list[tuple[str, str]] = []
         self.passes = 0
 
-    def readings(self) -> Readings:
-        return self._host.readings()
+    async def readings(self) -> Readings:
+        return await self._host.readings()
 
     def fresh(self) -> Ask:
         self.passes += 1

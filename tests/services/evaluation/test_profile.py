@@ -15,7 +15,7 @@ from tests.services.evaluation.rows import counts, row
 def clocked(begin: float, end: float, **fields: Any) -> dict[str, Any]:
     """A question between two readings of a target that steps all the time, and of a draft half."""
     readings = {
-        "process": {"cpu_seconds": [2 * begin, 2 * end]},
+        "processes": {"cpu_seconds": [2 * begin, 2 * end]},
         "draft": counts(step_seconds=[begin / 2, end / 2], steps=[begin * 10, end * 10],
                         batched_sequences=[begin * 40, end * 40]),
         "target": counts(step_seconds=[begin, end], steps=[begin * 5, end * 5],
