@@ -55,7 +55,8 @@ class Lane {
     if (this.#shown?.candidate === candidate && this.#shown.version === version) return;
     this.#shown = { candidate, version };
     const { ending } = candidate;
-    const doing = cut ? "cut off" : candidate.doing;
+    const unneeded = over && candidate.doing === "waiting";
+    const doing = unneeded ? "not needed" : cut ? "cut off" : candidate.doing;
     this.element.dataset.state = ending ?? doing;
     this.element.classList.toggle("speaks", speaks);
     say(this.#doing, ending === null ? doing : ENDINGS[ending]);

@@ -176,7 +176,7 @@ async def test_a_question_is_asked_watched_opened_again_stepped_through_and_comp
             await watched.see(".lane.speaks")
             assert await page.locator("del.chip").count() > 0
             assert await page.locator(".gate.accepted .p").count() > 0
-            assert await page.locator('.lane[data-state="cancelled"]').count() > 0
+            assert await page.locator('.lane[data-state="not needed"]').count() > 0
             await watched.see(".side .nominal >> nth=0")
             assert await page.locator(".stages li").count() >= 5
             await watched.shot("light")
