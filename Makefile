@@ -71,16 +71,18 @@ bench: $(RUN) ## the policies side by side over HTTP
 	$(BIN)/atts bench main $(ARGS)
 
 # What docs/benchmarks.md shows. Each run goes on where it was stopped; remove results/ to begin anew.
-EVAL := $(BIN)/atts eval --resume --candidates 8 --paste docs/benchmarks.md
+# All candidates start at once, as in the paper; what ships starts them as they are needed.
+EVAL := $(BIN)/atts eval --resume --candidates 8 --option start=all --paste docs/benchmarks.md
 # atts-sync takes 2 of 8 at the shipped rate of 0.2: rate-0.25 is atts at the rate it realises.
 MATCHED := rate-0.25=atts:takeover_rate=0.25
+NEEDED := needed=atts:start=needed target-needed=target-only:start=needed
 ALL := target-only draft-only atts atts-sync $(MATCHED) random-takeover self-consistency best-of-n \
-	specreason speculative-thinking deepconf-online
+	specreason speculative-thinking deepconf-online $(NEEDED)
 SWEEP := target-only atts rate-0.05=atts:takeover_rate=0.05 rate-0.1=atts:takeover_rate=0.1 \
 	rate-0.4=atts:takeover_rate=0.4 adaptive=atts:coverage=adaptive no-consensus=atts:consensus=false \
 	confidence=atts:confidence=0.95 continue=atts:on_rejection=continue \
 	half-a-step=atts:draft_tokens=12 short-takeover=atts:target_tokens=8 \
-	needed=atts:start=needed target-needed=target-only:start=needed
+	$(NEEDED)
 
 bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (half an hour)
 	test -e docs/benchmarks.md || cp benchmarks/policies.md docs/benchmarks.md

@@ -88,7 +88,7 @@ def _who(host: Mapping[str, Any]) -> list[str]:
     if "server" in host:
         version = [f"atts {host['version']}"] if "version" in host else []
         return [f"{host['server']}, {host['pair']}", *version]
-    models = f"in process, {host['draft']['model']} and {host['target']['model']}"
+    models = f"{host['draft']['model']} and {host['target']['model']}, a process each"
     versions = ", ".join(f"{name} {version}" for name, version in host["versions"].items())
     return [models, versions]
 

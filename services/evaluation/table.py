@@ -135,7 +135,7 @@ def by_seed(policies: Mapping[str, Figures]) -> str:
 BOUND = (
     "*busy*: share of the set's seconds that the engine was in its own steps (step seconds over "
     "set seconds); a step serves all requests in it, *sequences* of them in the mean. *cores*: CPU "
-    "seconds of the whole process over the set's seconds."
+    "seconds of all processes over the set's seconds."
 )
 UNTOLD = "The engines' own step times are known only where they run in the evaluation's process."
 

@@ -62,8 +62,8 @@ def test_summary_and_table_are_written_together(finished: tuple[Asked, Results])
     assert json.loads((folder / "summary.json").read_text()) == found
     table = (folder / "table.md").read_text()
     assert table.startswith(
-        "2 questions of `embedded:n=2`; m = 4; nominal takeover rate 0.3; seeds 1; 4 at once; in "
-        "process, small and large; python 3.11.9, torch 2.9.0; "
+        "2 questions of `embedded:n=2`; m = 4; nominal takeover rate 0.3; seeds 1; 4 at once; "
+        "small and large, a process each; python 3.11.9, torch 2.9.0; "
     )
     assert "\n- `alone`: `draft-only`\n\n| policy |" in table
     assert "- alone is not in the tables: it needs more" in table
