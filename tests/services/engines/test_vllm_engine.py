@@ -396,7 +396,7 @@ async def test_a_question_is_answered_by_two_engines_until_one_dies(target: Vllm
         with pytest.raises(EngineUnavailable, match="has died"):
             draft.check()
         with pytest.raises(EngineUnavailable, match="has died"):
-            await rate(draft, history, text(5, seed=51))
+            await rate(draft, history, text(5, seed=52))  # the other is remembered
     finally:
         draft.close()
 
