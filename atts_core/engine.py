@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import (
     Callable,
     Collection,
@@ -147,7 +146,7 @@ class _Chain:
 
     cancelled: EngineCost = field(default_factory=EngineCost)
     finished: int = 0
-    results: deque[EngineCost] = field(default_factory=lambda: deque(maxlen=4))
+    results: list[EngineCost] = field(default_factory=list)
     over: bool = False
 
 
@@ -161,6 +160,8 @@ class Aborted:
 
     KEPT = 10_000
     """Chains at most: of runs that nobody waits for any more, nobody asks."""
+    RESULTS = 2
+    """Of a chain at most: the newest, and one that was asked for again with a lost replica."""
 
     def __init__(self) -> None:
         self._chains: dict[str, _Chain] = {}
@@ -175,6 +176,7 @@ class Aborted:
         known = self._of(chain)
         known.finished += 1
         known.results.append(whole_cost(result))
+        del known.results[: -self.RESULTS]
 
     def close(self, chains: Iterable[str]) -> None:
         """The chains are `over`: whatever comes for them still, comes too late to be told."""
@@ -196,7 +198,7 @@ class Aborted:
                 self._chains[chain] = _Chain(over=True)
             costs.append(known.cancelled)
             lost = min(max(0, known.finished - count), len(known.results))
-            costs += list(known.results)[len(known.results) - lost :]
+            costs += known.results[len(known.results) - lost :]
         return EngineCost.total(costs)
 
     def _of(self, chain: str) -> _Chain:

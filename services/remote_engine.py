@@ -86,15 +86,17 @@ class RemoteEngine:
         return scoring
 
     async def abort(self, received: Mapping[str, int]) -> EngineCost:
-        """Asks each replica once: any may have had what was under way. One that is away tells
-        nothing."""
+        """What the replicas tell: each is asked once, for any may have had what was under way.
+
+        One that is away tells nothing.
+        """
         by_chain = {chain: self._received.pop(chain, Counter()) for chain in received}
         replicas = pools.replicas(self._handle.app_name, self._handle.deployment_name)
         if replicas is None:
             replicas = tuple({replica for by in by_chain.values() for replica in by})
 
         def of(replica: str) -> dict[str, int]:
-            # Where it was forgotten who gave what, no replica is asked for more than there may be.
+            # Where it was forgotten who gave what: too little is told rather than anything twice.
             return {
                 chain: by_chain[chain][replica] if by_chain[chain].total() == count else count
                 for chain, count in received.items()
