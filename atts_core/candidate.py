@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from atts_core import events
 from atts_core.acceptance import Decision, Gate
@@ -24,6 +24,8 @@ from atts_core.randomness import Purpose, coin, sampling_seed
 from atts_core.scoring import score_of
 from atts_core.settings import Method
 from atts_core.types import Finish, Score, Scored, Segment
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Candidate:
         self.chain = chain
         self.weight: float | None = None
         """Of its vote, where the policy weighs votes itself; 0: it has none."""
+        self.received: dict[Model, int] = {"draft": 0, "target": 0}
+        """Results of each engine that have reached the chain: see `Engine.abort`."""
 
     async def advance(self, judge: Judge) -> events.Ending:
         """The paper's loop, from the first turn to the chain's end; `judge` rejects or does not."""
@@ -99,6 +103,15 @@ class Candidate:
                 return ending
         return "turns"
 
+    async def receive(self, model: Model, result: Awaitable[T]) -> T:
+        """Await a result of an engine, and count it; every request of the chain comes through here.
+
+        The caller tells of it in an event before it waits for anything else.
+        """
+        received = await result
+        self.received[model] += 1
+        return received
+
     async def draft_and_verify(self) -> tuple[Segment, Scored | None]:
         """The draft writes, the target scores; no score where the draft had nothing to say.
 
@@ -113,12 +126,12 @@ class Candidate:
         )
         scoring = run.target.score(Rate(self.name, chain.by_target.history), drafting)
         with owned(drafting, scoring):
-            segment = await drafting
+            segment = await self.receive("draft", drafting)
             drafted = monotonic()
             self.emit_drafted(segment, drafted - began)
             if segment.tokens == 0:
                 return segment, None
-            scored = await scoring
+            scored = await self.receive("target", scoring)
         if not len(scored.ids):
             return segment, scored
         score = score_of(scored)
@@ -140,7 +153,7 @@ class Candidate:
         """The draft writes a segment that is yet to be judged, and is not appended."""
         began = monotonic()
         request = self.request(self.chain.by_draft, limit, "draft", stop)
-        segment = await result(self.run.draft.generate(request))
+        segment = await self.receive("draft", result(self.run.draft.generate(request)))
         self.emit_drafted(segment, monotonic() - began)
         return segment
 
@@ -181,11 +194,8 @@ class Candidate:
         with run.allowance.of(self.room(limit)) as grant:
             async with run.slots:
                 began = monotonic()
-                segment = await result(
-                    run.target.generate(
-                        self.request(chain.by_target, grant.tokens, "takeover", stop)
-                    )
-                )
+                request = self.request(chain.by_target, grant.tokens, "takeover", stop)
+                segment = await self.receive("target", result(run.target.generate(request)))
             grant.used = segment.tokens
         chain.taken_over(segment)
         run.emit(
@@ -215,7 +225,7 @@ class Candidate:
         with allowance.of(self.room(limit)) as grant:
             purpose: Purpose = "draft" if drafts else "takeover"
             request = self.request(reading, grant.tokens, purpose, stop, top_logprobs)
-            segment = await result(engine.generate(request))
+            segment = await self.receive(model, result(engine.generate(request)))
             grant.used = segment.tokens
         run.emit(
             events.SegmentWritten(

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -120,33 +129,93 @@ class Engine(Protocol):
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]: ...
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
-        """Take out what is left of the chains' requests; what all cancelled ones of them had cost.
+    async def abort(self, received: Mapping[str, int]) -> EngineCost:
+        """End chains, each with how many results of this engine its caller has received.
 
-        A cancelled request cannot tell any more. Each is told of once; an engine that does not know
-        tells nothing. Raises nothing: an engine that has died has nothing left.
+        Takes out what is left of their requests, and tells what those had cost that the caller has
+        no result of: cancelled ones, and finished ones whose result was still on its way to it.
+        Each is told of once; a failed one costs nothing; an engine that does not know tells
+        nothing. Raises nothing: an engine that has died has nothing left.
         """
         ...
 
 
+@dataclass(slots=True)
+class _Chain:
+    """What an engine knows of a chain's requests; `results` are the costs of the newest."""
+
+    cancelled: EngineCost = field(default_factory=EngineCost)
+    finished: int = 0
+    results: list[EngineCost] = field(default_factory=list)
+    over: bool = False
+
+
 class Aborted:
-    """What cancelled requests had cost, by chain, until somebody asks: see `Engine.abort`."""
+    """What requests had cost, by chain, until somebody asks: see `Engine.abort`.
+
+    One that was cancelled cannot tell any more. One that has finished may have told nobody: its
+    caller alone knows how many results it has received. A chain has one request under way in an
+    engine, so that those it has not are the newest.
+    """
 
     KEPT = 10_000
     """Chains at most: of runs that nobody waits for any more, nobody asks."""
+    RESULTS = 2
+    """Of a chain at most: the newest, and one that was asked for again with a lost replica."""
 
     def __init__(self) -> None:
-        self._costs: dict[str, EngineCost] = {}
+        self._chains: dict[str, _Chain] = {}
 
     def note(self, chain: str, cost: EngineCost) -> None:
-        before = self._costs.pop(chain, EngineCost())
-        self._costs[chain] = EngineCost.total([before, cost])
-        if len(self._costs) > self.KEPT:
-            del self._costs[next(iter(self._costs))]
+        """A request was cancelled."""
+        known = self._of(chain)
+        known.cancelled = EngineCost.total([known.cancelled, cost])
 
-    def take(self, chains: Iterable[str]) -> EngineCost:
-        """Their sum, which is forgotten."""
-        return EngineCost.total(self._costs.pop(chain, EngineCost()) for chain in chains)
+    def finished(self, chain: str, result: Segment | Scored) -> None:
+        """A request has its result, which is now on its way."""
+        known = self._of(chain)
+        known.finished += 1
+        known.results.append(whole_cost(result))
+        del known.results[: -self.RESULTS]
+
+    def close(self, chains: Iterable[str]) -> None:
+        """The chains are `over`: whatever comes for them still, comes too late to be told."""
+        for chain in chains:
+            self._of(chain).over = True
+
+    def over(self, chain: str) -> bool:
+        known = self._chains.get(chain)
+        return known is not None and known.over
+
+    def take(self, received: Mapping[str, int]) -> EngineCost:
+        """What the chains had cost beyond the results that were received; it is forgotten."""
+        costs: list[EngineCost] = []
+        for chain, count in received.items():
+            known = self._chains.pop(chain, None)
+            if known is None:
+                continue
+            if known.over:
+                self._chains[chain] = _Chain(over=True)
+            costs.append(known.cancelled)
+            lost = min(max(0, known.finished - count), len(known.results))
+            costs += known.results[len(known.results) - lost :]
+        return EngineCost.total(costs)
+
+    def _of(self, chain: str) -> _Chain:
+        """The chain's entry, which is forgotten last from now on."""
+        known = self._chains.pop(chain, None) or _Chain()
+        self._chains[chain] = known
+        if len(self._chains) > self.KEPT:
+            del self._chains[next(iter(self._chains))]
+        return known
+
+
+def whole_cost(result: Segment | Scored) -> EngineCost:
+    """What a result cost, told without the result: with the tokens that it shows by itself."""
+    cost = result.cost
+    if isinstance(result, Segment):
+        return replace(cost, written_tokens=max(cost.written_tokens, result.tokens))
+    return replace(cost, rated_tokens=len(result.ids))
 
 
 @contextmanager
@@ -190,6 +259,15 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+async def ended(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel what is left of `tasks` and wait until they have ended, however they do."""
+    for task in tasks:
+        if not task.done():
+            task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
 def _retrieve(task: asyncio.Task[Any]) -> None:
     # A score whose draft failed fails with it; its owner has seen the draft's error already.
     if not task.cancelled():
@@ -228,7 +306,8 @@ class ScriptedEngine:
 
     `writes(prompt and chain so far, request)` gives the next line; `rates(segment text)` the mean
     nll (nats a token). Either may raise. `running` names the requests under way and `aborted`
-    counts those cancelled, so that tests can see that nothing is left.
+    counts those cancelled, so that tests can see that nothing is left; `spent` is what all requests
+    together have cost.
     """
 
     END = 0
@@ -256,6 +335,9 @@ class ScriptedEngine:
         self.running: list[str] = []
         self.aborted = 0
         self._aborted = Aborted()
+        self._requests: dict[asyncio.Task[Any], str] = {}
+        """Those under way, and their chains."""
+        self.spent = EngineCost()
         self.generated: list[tuple[Generate, str]] = []
 
     @property
@@ -273,14 +355,15 @@ class ScriptedEngine:
         return encode_characters(text)
 
     def generate(self, request: Generate) -> Pending[Segment]:
-        return start(self._generate(request))
+        return self._started(request.chain, self._generate(request))
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
-        return start(self._score(request, segment))
+        return self._started(request.chain, self._score(request, segment))
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
+    async def abort(self, received: Mapping[str, int]) -> EngineCost:
         """Of a line that was cut, as many tokens were written as it had taken ticks."""
-        return self._aborted.take(chains)
+        await ended([task for task, chain in self._requests.items() if chain in received])
+        return self._aborted.take(received)
 
     async def _generate(self, request: Generate) -> Segment:
         with self._tracked(request.chain):
@@ -297,6 +380,7 @@ class ScriptedEngine:
             except asyncio.CancelledError:
                 cost = EngineCost(prompt_tokens=len(seen), written_tokens=written)
                 self._aborted.note(request.chain, cost)
+                self._spend(cost)
                 raise
             text, finish = line.text, line.finish
             if len(text) > request.max_tokens:
@@ -306,7 +390,7 @@ class ScriptedEngine:
                     text, finish = text[: place + 1], "stop"
                     break
             self.generated.append((request, text))
-            return Segment(
+            segment = Segment(
                 text=text,
                 ids=encode_characters(text),
                 finish=finish,
@@ -315,6 +399,8 @@ class ScriptedEngine:
                 cost=EngineCost(busy=monotonic() - begun, prompt_tokens=len(seen)),
                 likelihoods=_alike(len(text), line.confidence) if request.top_logprobs else None,
             )
+            self._finished(request.chain, segment)
+            return segment
 
     async def _score(self, request: Rate, segment: Pending[Segment]) -> Scored:
         text = (await segment).text
@@ -323,7 +409,7 @@ class ScriptedEngine:
             nll = self._rates(text)
             if math.isnan(nll):
                 raise EngineError(f"{self._capabilities.model}: scoring {request.chain} failed")
-            return checked(
+            scored = checked(
                 Scored(
                     ids=encode_characters(text),
                     logprobs=np.full(len(text), -nll, dtype=np.float32),
@@ -332,6 +418,21 @@ class ScriptedEngine:
                 ),
                 f"{self._capabilities.model}, {request.chain}",
             )
+            self._finished(request.chain, scored)
+            return scored
+
+    def _started(self, chain: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = start(work)
+        self._requests[task] = chain
+        task.add_done_callback(self._requests.pop)
+        return task
+
+    def _finished(self, chain: str, result: Segment | Scored) -> None:
+        self._aborted.finished(chain, result)
+        self._spend(whole_cost(result))
+
+    def _spend(self, cost: EngineCost) -> None:
+        self.spent = EngineCost.total([self.spent, cost])
 
     @contextmanager
     def _tracked(self, chain: str) -> Iterator[None]:

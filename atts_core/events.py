@@ -226,7 +226,10 @@ class AnswerReady:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """What the requests that were under way in cancelled chains had cost until then."""
+    """What the requests of cancelled chains had cost that no other event tells of.
+
+    They were under way, or had a result that was on its way to the chain.
+    """
 
     at: float
     draft_cost: EngineCost

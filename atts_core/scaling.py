@@ -76,8 +76,8 @@ class Vote:
         self._tasks: list[asyncio.Task[None]] = []
         self._chains: dict[int, Chain] = {}
         self._may_start = [asyncio.Event() for _ in range(method.candidates)]
-        self._cut: list[str] = []
-        """The cancelled candidates' chains, as engines know them."""
+        self._cut: list[Candidate] = []
+        """Those that were cancelled after they had begun."""
         self._errors: list[str] = []
         self._stopped: Stopped = "all"
 
@@ -113,8 +113,8 @@ class Vote:
         run.emit(events.CandidateStarted(run.at, index))
         ending: events.Ending = "cancelled"
         error: str | None = None
+        candidate = self._candidates[index] = Candidate(run, index, chain)
         try:
-            candidate = self._candidates[index] = Candidate(run, index, chain)
             ending = await self._solve(candidate)
         except ContextFull:
             ending = "context"
@@ -124,7 +124,7 @@ class Vote:
             del self._chains[index]
         finally:
             if ending == "cancelled":
-                self._cut.append(run.chain(index))
+                self._cut.append(candidate)
             run.emit(
                 events.CandidateFinished(
                     run.at,
@@ -148,7 +148,9 @@ class Vote:
         """Say what the cancelled candidates' requests had cost: themselves they cannot any more."""
         if self._cut:
             run = self._run
-            costs = await asyncio.gather(run.draft.abort(self._cut), run.target.abort(self._cut))
+            by_draft = {cut.name: cut.received["draft"] for cut in self._cut}
+            by_target = {cut.name: cut.received["target"] for cut in self._cut}
+            costs = await asyncio.gather(run.draft.abort(by_draft), run.target.abort(by_target))
             run.emit(events.Aborted(run.at, *costs))
 
     def _show_vote(self, index: int) -> None:

@@ -63,7 +63,8 @@ class EngineCost:
     `queued` is seconds from arrival to the first step, `busy` from there to the end;
     `prompt_tokens` counts the tokens given, of which `cached_tokens` needed no computing;
     `written_tokens` those written, with the end of text and a cut character, which no segment
-    holds (0: as many as the segment has). `replica` names the one of several that did the work.
+    holds (0: as many as the segment has); `rated_tokens` those rated, where no score says so.
+    `replica` names the one of several that did the work.
     """
 
     queued: float = 0.0
@@ -72,6 +73,7 @@ class EngineCost:
     cached_tokens: int = 0
     written_tokens: int = 0
     replica: str = ""
+    rated_tokens: int = 0
 
     @classmethod
     def total(cls, costs: Iterable[EngineCost]) -> EngineCost:
@@ -83,6 +85,7 @@ class EngineCost:
             prompt_tokens=sum(cost.prompt_tokens for cost in each),
             cached_tokens=sum(cost.cached_tokens for cost in each),
             written_tokens=sum(cost.written_tokens for cost in each),
+            rated_tokens=sum(cost.rated_tokens for cost in each),
         )
 
 

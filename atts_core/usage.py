@@ -58,7 +58,7 @@ class Usage:
     """Tokens by model, decisions, and candidates' seconds by stage, summed over candidates.
 
     `prompt_tokens` is the length of the question in the target's template, once. Counted is what
-    the engines report: of a request that is cancelled, when the others have ended.
+    the engines report: of a request whose chain is cancelled, when the others have ended.
     """
 
     prompt_tokens: int = 0
@@ -158,6 +158,7 @@ class Usage:
                     (self.target, event.target_cost),
                 ):
                     model.wasted["cancelled"] += model.wrote(0, cost)
+                    model.scored += cost.rated_tokens
                     model.prompt += cost.prompt_tokens
                     model.cached += cost.cached_tokens
             case events.CandidateFinished():

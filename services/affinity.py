@@ -30,12 +30,14 @@ _PATIENCE = 3
 class ChainAffinity(FIFOMixin, RequestRouter):  # type: ignore[misc]
     """Serve's request router for `handle.options(session_id=CHAIN)`.
 
-    Requests without a chain go where the queue is shortest.
+    Requests without a chain go where the queue is shortest, and those with a replica's name in its
+    place to that one.
     """
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Serve tells whenever a replica has come or gone."""
-        pools.tell(self._deployment_id.app_name, self._deployment_id.name, len(replicas))
+        names = [one.replica_id.unique_id for one in replicas]
+        pools.tell(self._deployment_id.app_name, self._deployment_id.name, names)
         super().update_replicas(replicas)
 
     async def choose_replicas(
@@ -51,6 +53,8 @@ class ChainAffinity(FIFOMixin, RequestRouter):  # type: ignore[misc]
         if not pending_request.metadata.session_id:
             return [random.sample(candidate_replicas, len(candidate_replicas))]
         replicas = {one.replica_id.unique_id: one for one in candidate_replicas}
+        if pending_request.metadata.session_id in replicas:
+            return [[replicas[pending_request.metadata.session_id]]] * _PATIENCE
         queues = {
             name: self.replica_queue_len_cache.get(one.replica_id) or 0
             for name, one in replicas.items()

@@ -123,8 +123,11 @@ class ModelServer:
             log.warning("a call for the chain %s failed: %s: %s", request.chain, kind, error)
             raise
 
-    async def abort(self, chains: list[str]) -> EngineCost:
-        return await self._engine.abort(chains)
+    async def abort(self, received: dict[str, int], replica: str) -> EngineCost:
+        """Nothing where `replica`, which is asked, is gone: this is another, in its place."""
+        if replica != self._replica:
+            return EngineCost()
+        return await self._engine.abort(received)
 
     async def status(self) -> dict[str, Any]:
         return {"replica": self._replica, **self._engine.status()}

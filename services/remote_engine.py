@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
@@ -29,7 +30,7 @@ SENDS = 3
 """Times a call is made at most, each but the last lost with its replica: once more elsewhere, and
 once more where that replica is lost too, as two are with a node that holds both."""
 REMEMBERED = 10_000
-"""Chains of which it is known where they were served."""
+"""Chains of which it is known who served them."""
 ABORT_SECONDS = 2.0
 """How long an answer waits at most for what its cancelled requests had cost."""
 
@@ -45,8 +46,8 @@ class RemoteEngine:
         # By reference: a mode of Serve that sends by value could not pass a pending segment on.
         self._handle = handle.options(_by_reference=True)
         self._capabilities = capabilities
-        self._served: dict[str, str] = {}
-        """Which replica had the newest request of a chain, for some thousands of chains."""
+        self._received: dict[str, Counter[str]] = {}
+        """How many results of a chain each replica has given, for some thousands of chains."""
         self._asking: asyncio.Task[Any] | None = None
 
     @classmethod
@@ -84,24 +85,36 @@ class RemoteEngine:
             segment.feeds(scoring)
         return scoring
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
-        """Asks each replica that has served the chains once; one that is away tells nothing."""
-        served: dict[str, list[str]] = {}
-        for chain in chains:
-            served.setdefault(self._served.pop(chain, chain), []).append(chain)
-        told = await asyncio.gather(*(self._abort(some) for some in served.values()))
+    async def abort(self, received: Mapping[str, int]) -> EngineCost:
+        """What the replicas tell: each is asked once, for any may have had what was under way.
+
+        One that is away tells nothing.
+        """
+        by_chain = {chain: self._received.pop(chain, Counter()) for chain in received}
+        replicas = pools.replicas(self._handle.app_name, self._handle.deployment_name)
+        if replicas is None:
+            replicas = tuple({replica for by in by_chain.values() for replica in by})
+
+        def of(replica: str) -> dict[str, int]:
+            # Where it was forgotten who gave what: too little is told rather than anything twice.
+            return {
+                chain: by_chain[chain][replica] if by_chain[chain].total() == count else count
+                for chain, count in received.items()
+            }
+
+        told = await asyncio.gather(*(self._abort(one, of(one)) for one in replicas))
         return EngineCost.total(told)
 
-    async def _abort(self, chains: list[str]) -> EngineCost:
-        """What the replica tells that the first of `chains` prefers."""
-        replica = self._handle.options(session_id=chains[0])
-        call = RemoteCall[EngineCost](lambda: replica.abort.remote(chains), self._name)
+    async def _abort(self, replica: str, received: dict[str, int]) -> EngineCost:
+        """What that replica tells."""
+        handle = self._handle.options(session_id=replica)
+        call = RemoteCall[EngineCost](lambda: handle.abort.remote(received, replica), self._name)
         try:
             async with asyncio.timeout(ABORT_SECONDS):
                 return await result(call)
         except (EngineError, TimeoutError) as error:
             log.warning(
-                "%s: what %d chains had cost is unknown: %s", self._name, len(chains), error
+                "%s: what %d chains had cost is unknown: %s", self._name, len(received), error
             )
             return EngineCost()
 
@@ -111,7 +124,7 @@ class RemoteEngine:
         A pool that was scaled to zero says `asleep`, and goes on sleeping: a call would start a
         replica. Raises EngineUnavailable where all replicas are lost.
         """
-        if pools.count(self._handle.app_name, self._handle.deployment_name) == 0:
+        if pools.replicas(self._handle.app_name, self._handle.deployment_name) == ():
             return await self._without_replicas()
         return cast("dict[str, Any]", await self._handle.status.remote())
 
@@ -119,10 +132,11 @@ class RemoteEngine:
         """Remembers which replica has answered for the chain."""
 
         def note(answered: Segment | Scored) -> None:
-            self._served.pop(chain, None)
-            self._served[chain] = answered.cost.replica
-            if len(self._served) > REMEMBERED:
-                del self._served[next(iter(self._served))]
+            known = self._received.pop(chain, None) or Counter()
+            known[answered.cost.replica] += 1
+            self._received[chain] = known
+            if len(self._received) > REMEMBERED:
+                del self._received[next(iter(self._received))]
 
         return note
 

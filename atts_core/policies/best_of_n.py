@@ -38,7 +38,7 @@ async def solve(candidate: Candidate) -> Ending:
 
 async def _score(candidate: Candidate, request: Rate, whole: Segment) -> None:
     run, began = candidate.run, monotonic()
-    scored = await result(run.target.score(request, Ready(whole)))
+    scored = await candidate.receive("target", result(run.target.score(request, Ready(whole))))
     if not len(scored.ids):
         return
     score = score_of(scored)

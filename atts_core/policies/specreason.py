@@ -152,13 +152,14 @@ class _Steps:
         text = candidate.chain.text + segment.text
         with run.allowance.of(1) as grant:
             try:
-                given = await grade(
+                grading = grade(
                     run.target,
                     self._question.messages,
                     text,
                     chain=candidate.name,
                     seed=run.seed,
                 )
+                given = await candidate.receive("target", grading)
             except PromptTooLong as error:
                 raise ContextFull(f"{candidate.name}: {error.message}") from None
             grant.used = given.segment.tokens

@@ -22,7 +22,6 @@ from atts_core.candidate import Candidate
 from atts_core.engine import result
 from atts_core.events import Ending
 from atts_core.policies.policy import Policy, each
-from atts_core.types import Segment
 
 BLANK = ("\n\n",)
 PARAGRAPH = 1024
@@ -128,7 +127,7 @@ class _Thinking:
         if not room:
             return ""
         request = candidate.request(candidate.chain.by_draft, room, "peek")
-        segment: Segment = await result(run.draft.generate(request))
+        segment = await candidate.receive("draft", result(run.draft.generate(request)))
         run.emit(
             events.Peeked(
                 run.at,

@@ -7,7 +7,7 @@ its kind, `HttpConnection` carries it there and back. The server was examined by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -86,7 +86,7 @@ class HttpEngine(TextEngine):
             **{name: self._totals[name] for name in known},
         }
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
+    async def _take_out(self, chains: Collection[str]) -> EngineCost:
         """Nothing: a request that is cancelled is closed, and no server tells what it had cost."""
         return EngineCost()
 

@@ -39,6 +39,11 @@ class Job:
         """How many of `ids` must have KV before the job can go on."""
         return len(self.ids) - 1
 
+    @property
+    def done(self) -> bool:
+        """Whether its result is complete."""
+        return self.computed == self.to_compute
+
     def cost(self) -> EngineCost:
         now = monotonic()
         began = now if self.began is None else self.began
@@ -48,6 +53,9 @@ class Job:
             prompt_tokens=len(self.ids),
             cached_tokens=self.cached,
             written_tokens=len(self.written) if isinstance(self, GenerateJob) else 0,
+            rated_tokens=len(self.ids) - self.start
+            if isinstance(self, ScoreJob) and self.done
+            else 0,
         )
 
 
@@ -69,6 +77,10 @@ class GenerateJob(Job):
     confidences: list[float] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
     finish: Finish | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.finish is not None
 
     @property
     def longest(self) -> int:

@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,9 +57,9 @@ class ProcessEngine:
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         return start(self._score(request, segment))
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
+    async def abort(self, received: Mapping[str, int]) -> EngineCost:
         try:
-            cost: EngineCost = await self._answer("abort", list(chains))
+            cost: EngineCost = await self._answer("abort", dict(received))
         except EngineUnavailable:
             return EngineCost()
         return cost

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -61,7 +61,7 @@ class StepThread:
             self._inbox.put(_Message("cancel", job))
             raise
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
+    async def abort(self, chains: Collection[str]) -> EngineCost:
         """Take out the jobs of `chains`, which fail; what the cancelled ones of them had cost."""
         try:
             cost: EngineCost = await self._sent("abort", chains=frozenset(chains))
@@ -138,6 +138,10 @@ class StepThread:
             self._steps.add(job)
         elif self._waiters.pop(job, None) is not None:
             self._steps.cancel(job)
+        elif job.done:  # its end was on its way when its owner was cancelled
+            cost = job.cost()
+            self._steps.counters.aborted_tokens += cost.written_tokens
+            self._steps.aborted.note(job.chain, cost)
 
     def _abort(self, chains: frozenset[str], waiter: Waiter) -> None:
         settled: list[tuple[Waiter, Outcome]] = []
@@ -145,7 +149,7 @@ class StepThread:
             self._steps.cancel(job)
             reason = f"{self._name}, {job.chain}: the chain's requests were aborted"
             settled.append((self._waiters.pop(job), EngineError(reason)))
-        _post([*settled, (waiter, self._steps.aborted.take(chains))])
+        _post([*settled, (waiter, self._steps.aborted.take(dict.fromkeys(chains, 0)))])
 
     def _settle(self, finished: Sequence[tuple[Job, EngineError | None]]) -> None:
         _post([(self._waiters.pop(job), error) for job, error in finished])

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from atts_core.engine import Capabilities, Generate, Pending, Rate, checked, start
+from atts_core.engine import (
+    Aborted,
+    Capabilities,
+    Generate,
+    Pending,
+    Rate,
+    checked,
+    ended,
+    start,
+)
+from atts_core.errors import EngineError
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.engines.chat import Chat
 from services.engines.inputs import Inputs
 from services.engines.score_memory import LogProbs, ScoreMemory
+
+R = TypeVar("R", Segment, Scored)
 
 
 class TextEngine(ABC):
@@ -26,6 +40,9 @@ class TextEngine(ABC):
 
     def __init__(self) -> None:
         self._remembered = ScoreMemory()
+        self._aborted = Aborted()
+        self._requests: dict[asyncio.Task[Any], str] = {}
+        """Those under way, and their chains."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -37,15 +54,41 @@ class TextEngine(ABC):
 
     def generate(self, request: Generate) -> Pending[Segment]:
         """Continue a history; a request that leaves no room for a token raises EngineError."""
-        return start(self._generate(request))
+        return self._started(request.chain, partial(self._generate, request))
 
     def score(self, request: Rate, segment: Pending[Segment]) -> Pending[Scored]:
         """Rate a segment after a history of at least one token."""
-        return start(self._score(request, segment))
+        return self._started(request.chain, partial(self._score, request, segment))
+
+    async def abort(self, received: Mapping[str, int]) -> EngineCost:
+        """See `atts_core.engine.Engine.abort`. A request that comes later still is refused."""
+        self._aborted.close(received)
+        left = [task for task, chain in self._requests.items() if chain in received]
+        costs = [await self._take_out(received)]
+        if left:  # what the model did not have: it waits for another's work, or is about to end
+            await ended(left)
+            costs.append(await self._take_out(received))
+        return EngineCost.total([*costs, self._aborted.take(received)])
 
     @abstractmethod
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
-        """See `atts_core.engine.Engine.abort`."""
+    async def _take_out(self, chains: Collection[str]) -> EngineCost:
+        """Take the chains' requests out of the model, which fail.
+
+        Returns what cancelled ones had cost, of those that `_aborted` has not been told of.
+        """
+
+    def _started(self, chain: str, work: Callable[[], Awaitable[R]]) -> asyncio.Task[R]:
+        task = start(self._finished(chain, work))
+        self._requests[task] = chain
+        task.add_done_callback(self._requests.pop)
+        return task
+
+    async def _finished(self, chain: str, work: Callable[[], Awaitable[R]]) -> R:
+        if self._aborted.over(chain):
+            raise EngineError(f"{self._who}, {chain}: the chain was aborted")
+        result = await work()
+        self._aborted.finished(chain, result)
+        return result
 
     def status(self) -> dict[str, Any]:
         """What the engine does now, and totals since its start; tokens where not said else.

@@ -8,7 +8,7 @@ the KV of what was read and written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 from weakref import finalize
 
@@ -69,7 +69,7 @@ class TransformersEngine(TextEngine):
         """
         return cls(checkpoint.load(settings), settings)
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
+    async def _take_out(self, chains: Collection[str]) -> EngineCost:
         return await self._thread.abort(chains)
 
     async def idle(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 from weakref import finalize
@@ -24,7 +25,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
 from atts_core.answers import BOXED
-from atts_core.engine import Aborted, Capabilities, Generate
+from atts_core.engine import Capabilities, Generate
 from atts_core.errors import BadInput, EngineUnavailable, ScoreMissing
 from atts_core.types import EngineCost, Finish, Ids, Segment, as_ids
 from services.engines import tokenizer, vllm_placement, vllm_scoring
@@ -85,7 +86,6 @@ class VllmEngine(TextEngine):
         """Requests inside vLLM, and their chains."""
         self._leaving: dict[asyncio.Task[None], str] = {}
         """Requests that are being aborted, and their chains."""
-        self._aborted = Aborted()
         self._closed = False
         # vLLM's processes must not outlive the replica's.
         finalize(self, llm.shutdown)
@@ -113,12 +113,12 @@ class VllmEngine(TextEngine):
             ) from error
         return cls(llm, status, words, settings)
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
+    async def _take_out(self, chains: Collection[str]) -> EngineCost:
         for task, chain in list(self._under_way.items()):
             if chain in chains:
                 self._abort(task, chain)
         await asyncio.gather(*(task for task, chain in self._leaving.items() if chain in chains))
-        return self._aborted.take(chains)
+        return EngineCost()
 
     async def idle(self) -> bool:
         """Whether vLLM holds no request's KV: the prefix cache can be, and is, emptied."""
@@ -253,13 +253,20 @@ class VllmEngine(TextEngine):
         except asyncio.CancelledError:
             if task.cancelled():  # by `close`, not by its owner, who must learn why
                 self.check(chain)
-            self._abort(task, chain)
+            writes = priority == WRITE
+            if task.done():  # its end was on its way
+                self._note(chain, writes, task)
+            else:
+                task.add_done_callback(partial(self._note, chain, writes))
+                self._abort(task, chain)
             raise
         except EngineDeadError:
             raise EngineUnavailable(f"{self._who}, {chain}: vLLM has died") from None
         except (VLLMError, ValueError) as error:
             raise self._inputs.error(chain, _line(error)) from error
-        return self._finished(chain, last)
+        if last is not None and last.outputs[0].finish_reason == "abort":
+            self._tell(chain, priority == WRITE, last)
+        return self._read(chain, last)
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         del self._under_way[task]
@@ -277,35 +284,41 @@ class VllmEngine(TextEngine):
         name = f"abort {task.get_name()}"
         if task.done() or any(leaving.get_name() == name for leaving in self._leaving):
             return
-        leaving = asyncio.create_task(self._leave(task, chain), name=name)
+        leaving = asyncio.create_task(self._leave(task), name=name)
         self._leaving[leaving] = chain
         leaving.add_done_callback(self._left)
 
-    async def _leave(self, task: asyncio.Task[Any], chain: str) -> None:
-        """Abort a request inside vLLM, and note what it had cost."""
+    async def _leave(self, task: asyncio.Task[Any]) -> None:
+        """Abort a request inside vLLM, and wait until it has ended."""
         await self._llm.abort(task.get_name())
         await asyncio.wait({task}, timeout=_LEAVING_SECONDS)
         if not task.done():  # vLLM did not know it yet: it takes out what it then gets
             task.cancel()
             await asyncio.wait({task})
-        if task.cancelled() or task.exception() is not None or task.result() is None:
-            return
-        output = task.result()
-        self._aborted.note(
-            chain,
-            EngineCost(
-                prompt_tokens=len(output.prompt_token_ids),
-                cached_tokens=output.num_cached_tokens or 0,
-                written_tokens=len(output.outputs[0].token_ids),
-            ),
+
+    def _note(self, chain: str, writes: bool, task: asyncio.Task[Any]) -> None:
+        """What a request had cost whose end nobody waits for any more."""
+        if not task.cancelled() and task.exception() is None and task.result() is not None:
+            self._tell(chain, writes, task.result())
+
+    def _tell(self, chain: str, writes: bool, output: Any) -> None:
+        cost = EngineCost(
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            # Behind a text that it rates, vLLM writes a token that nobody wants.
+            written_tokens=len(output.outputs[0].token_ids) if writes else 0,
         )
+        self._totals["prompt_tokens"] += cost.prompt_tokens
+        self._totals["cached_tokens"] += cost.cached_tokens
+        self._totals["written_tokens"] += cost.written_tokens
+        self._aborted.note(chain, cost)
 
     def _left(self, leaving: asyncio.Task[None]) -> None:
         del self._leaving[leaving]
         if not leaving.cancelled() and leaving.exception() is not None:
             log.warning("%s: a request was not aborted: %s", self._who, leaving.exception())
 
-    def _finished(self, chain: str, output: Any) -> Any:
+    def _read(self, chain: str, output: Any) -> Any:
         if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
             reason = None if output is None else output.outputs[0].finish_reason
             raise self._inputs.error(chain, f"vLLM ended the request: {reason or 'no output'}")

@@ -70,7 +70,7 @@ class Account:
     slots: float = 0.0
     presampled: int = 0
     aborted: int = 0
-    """Tokens written in requests that were cancelled."""
+    """Tokens written for chains that were cancelled, of which no other event tells."""
     turns: dict[int, list[int]] = field(default_factory=dict)
     """By turn: decisions, and how many of them went to the target."""
     _decided_at: dict[tuple[int, int], bool] = field(default_factory=dict)

@@ -64,6 +64,7 @@ class RunMetrics:
             case events.Aborted():
                 self._wrote("draft", 0, event.draft_cost)
                 self._wrote("target", 0, event.target_cost)
+                board.count(c.TOKENS, *of, "target", "scored", by=event.target_cost.rated_tokens)
             case events.CandidateFinished():
                 self.open -= 1
                 board.count(c.CANDIDATES, *of, event.ending)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
@@ -109,8 +109,8 @@ class TracedEngine:
         with within(self._traces.call(request.chain, "score")):
             return self._engine.score(request, segment)
 
-    async def abort(self, chains: Sequence[str]) -> EngineCost:
-        return await self._engine.abort(chains)
+    async def abort(self, received: Mapping[str, int]) -> EngineCost:
+        return await self._engine.abort(received)
 
 
 def trace(service: Service, watchers: list[Watcher], spans: Spans, model: str) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from atts_core.engine import Generate, Rate, Sampling, ScriptedEngine, encode_characters
+from atts_core.engine import Generate, Rate, Sampling, ScriptedEngine, encode_characters, result
 from atts_core.errors import EngineError, EngineUnavailable, PromptTooLong, ScoreMissing
-from atts_core.types import History
+from atts_core.types import EngineCost, History, Segment
+from services import pools, remote_engine
 from services.http_errors import described
 from services.remote_engine import SENDS, RemoteCall, RemoteEngine, translated
 
@@ -213,3 +218,113 @@ async def test_a_cancelled_call_is_not_sent_again() -> None:
     call.cancel()
     with pytest.raises(EngineUnavailable):
         await call
+
+
+# ------------------------------------------------------------- what aborted chains had cost
+
+
+class Replica:
+    """What a replica's deployment does, over an engine that writes `words`."""
+
+    def __init__(self, name: str, words: str) -> None:
+        self._name = name
+        self._engine = ScriptedEngine(lambda seen, request: words)
+
+    async def generate(self, request: Generate, trace: str | None = None) -> Segment:
+        segment = await self._engine.generate(request)
+        return replace(segment, cost=replace(segment.cost, replica=self._name))
+
+    async def abort(self, received: dict[str, int], replica: str) -> EngineCost:
+        assert replica == self._name
+        return await self._engine.abort(received)
+
+
+class PoolHandle:
+    """A handle of some replicas: calls for a chain go `to` one, calls with a name to that one."""
+
+    app_name, deployment_name = "remote", "engine"
+
+    def __init__(self, **words: str) -> None:
+        self._replicas = {name: Replica(name, said) for name, said in words.items()}
+        self.to = next(iter(words))
+        pools.tell(self.app_name, self.deployment_name, words)
+
+    def options(self, session_id: str | None = None, **_: Any) -> Any:
+        replica = self._replicas.get(session_id or "", self._replicas[self.to])
+        calls = {name: getattr(replica, name) for name in ("generate", "abort")}
+        return SimpleNamespace(
+            options=self.options,
+            app_name=self.app_name,
+            deployment_name=self.deployment_name,
+            **{
+                name: SimpleNamespace(remote=partial(_called, call)) for name, call in calls.items()
+            },
+        )
+
+
+def _called(call: Any, *arguments: Any) -> asyncio.Task[Any]:
+    return asyncio.create_task(call(*arguments))
+
+
+def engine_of(handle: PoolHandle) -> RemoteEngine:
+    capabilities = ScriptedEngine(lambda seen, request: "").capabilities
+    return RemoteEngine(handle, capabilities)  # type: ignore[arg-type]
+
+
+def asked(engine: RemoteEngine, chain: str) -> RemoteCall[Segment]:
+    call = engine.generate(Generate(chain, History(encode_characters("?")), 50, Sampling(), 0))
+    assert isinstance(call, RemoteCall)
+    return call
+
+
+async def leave(call: RemoteCall[Segment], *, after: Callable[[RemoteCall[Segment]], bool]) -> None:
+    """Cancel who waits for the call as soon as `after` says so, which is before it goes on."""
+    waiting = asyncio.create_task(result(call))
+    while not after(call):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+def answered(call: RemoteCall[Segment]) -> bool:
+    """The replica's answer is here, and the call has not gone on with it."""
+    return bool(call.response.done()) and not call.done()
+
+
+async def test_an_answer_that_came_to_a_cancelled_chain_is_told_by_its_replica() -> None:
+    engine = engine_of(PoolHandle(a="four"))
+    await asked(engine, "c")
+    await leave(asked(engine, "c"), after=answered)
+    assert (await engine.abort({"c": 1, "other": 0})).written_tokens == 4
+    assert await engine.abort({"c": 1}) == EngineCost()
+
+
+async def test_every_replica_that_had_the_chain_tells_what_was_not_received_from_it() -> None:
+    """Also one that never answered: where a request goes is known when it is answered."""
+    handle = PoolHandle(a="1", b="two two two", c="three")
+    engine = engine_of(handle)
+    for handle.to in ("a", "a", "b", "a"):
+        await asked(engine, "chain")
+    for handle.to in ("b", "c"):
+        await leave(asked(engine, "chain"), after=answered)
+    told = await engine.abort({"chain": 4})
+    assert told.written_tokens == len("two two two") + len("three")
+
+
+async def test_what_was_received_is_not_told_where_it_was_forgotten_from_whom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_engine, "REMEMBERED", 1)
+    handle = PoolHandle(a="1", b="two")
+    engine = engine_of(handle)
+    for handle.to in ("a", "b"):
+        await asked(engine, "chain")
+    await asked(engine, "another")
+    assert await engine.abort({"chain": 2}) == EngineCost()
+
+
+async def test_a_pool_without_replicas_is_not_asked() -> None:
+    engine = engine_of(PoolHandle(a="1"))
+    pools.tell(PoolHandle.app_name, PoolHandle.deployment_name, ())
+    assert await engine.abort({"chain": 0}) == EngineCost()

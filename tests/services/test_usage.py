@@ -79,24 +79,40 @@ async def test_a_run_s_tokens_are_the_engines_own(
     assert reply["usage"]["completion_tokens"] == generated > 0
 
 
-async def test_what_cancelled_requests_wrote_is_counted(
-    embedded: LocalBackend,
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"stop_after": 1, "candidates": 24},
+        {"stop_after": 3},
+        {"consensus": True},
+        {"confidence": 0.8},
+        {"deadline_ms": 300, "candidates": 24},
+        {"stop_after": 2, "policy": "target-only"},
+        {"stop_after": 2, "policy": "best-of-n"},
+        {"stop_after": 2, "policy": "speculative-thinking"},
+    ],
+    ids=str,
+)
+async def test_what_cancelled_chains_had_cost_is_counted(
+    embedded: LocalBackend, method: dict[str, Any]
 ) -> None:
-    """A segment that is being written when its chain is cancelled reaches nobody."""
-    before = counted(embedded)
-    async with client(embedded) as http:
-        reply = await ask(http, body(stop_after=1, candidates=24))
-    after = counted(embedded)
-    assert reply["atts"]["candidates"]["cancelled"] > 0
-    assert sum(reply["atts"]["tokens"]["draft"]["wasted"].values()) > 0
-    aborted = 0
-    for model in ("draft", "target"):
-        spent = {name: after[model][name] - before[model][name] for name in after[model]}
-        told = reply["atts"]["tokens"][model]
-        assert told["wasted"]["cancelled"] >= spent["aborted"]
-        assert told["generated"] <= spent["generated"]
-        aborted += spent["aborted"]
-    assert aborted > 0
+    """What is under way when its chain is cancelled, or has just ended, reaches nobody."""
+    cancelled = wasted = 0
+    for seed in range(6):
+        before = counted(embedded)
+        async with client(embedded) as http:
+            reply = await ask(http, body(**{"candidates": 12, "seed": seed} | method))
+        after = counted(embedded)
+        cancelled += reply["atts"]["candidates"]["cancelled"]
+        tokens = reply["atts"]["tokens"]
+        for model in ("draft", "target"):
+            spent = {name: after[model][name] - before[model][name] for name in after[model]}
+            aborted = spent.pop("aborted")
+            assert {name: tokens[model][name] for name in spent} == spent, (seed, model)
+            assert tokens[model]["wasted"]["cancelled"] >= aborted
+            wasted += tokens[model]["wasted"]["cancelled"]
+    assert cancelled > 0
+    assert wasted > 0
 
 
 async def test_the_question_s_cached_tokens_are_those_of_a_question_asked_before(

@@ -10,11 +10,12 @@ import pytest
 from scripts import chain, judging, steps
 
 from atts_core import events, scaling
-from atts_core.engine import Generate, Line
+from atts_core.engine import Generate, Line, ScriptedEngine
 from atts_core.errors import BadInput, EngineError
 from atts_core.policies import POLICIES, settle
 from atts_core.settings import Method, validated
-from atts_core.usage import Usage
+from atts_core.types import EngineCost
+from atts_core.usage import ModelUsage, Usage
 from tests.conftest import QUESTION, Recorder
 
 Scripted = Callable[..., Recorder]
@@ -180,3 +181,58 @@ def test_what_the_server_sets_beside_its_own_policy_stays() -> None:
 def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(BadInput, match=r"policy: found 'magic'.*'random-takeover'"):
         validated(Method, {"policy": "magic"})
+
+
+WRITTEN = (
+    events.SegmentDrafted,
+    events.TakenOver,
+    events.SegmentWritten,
+    events.Peeked,
+    events.StepJudged,
+)
+
+
+@pytest.mark.parametrize("policy", NAMES)
+async def test_a_run_that_is_cut_at_any_moment_counts_all_that_its_engines_did(
+    pair: Callable[..., Recorder], policy: str
+) -> None:
+    """Also results that were there, but had not reached their chain when it was cancelled."""
+    cancelled = late = 0
+    for moment in range(1, 60):
+
+        def write(seen: str, request: Generate, moment: int = moment) -> Line:
+            said = chain(seen)
+            if "/0" in request.chain and said:
+                return Line(r"\boxed{2}", ticks=moment)
+            number = int(request.chain[-1]) if request.chain[-1].isdigit() else 0
+            return Line(f"wait {len(said)}\n\n", ticks=2 + number)
+
+        recorder = pair(write)
+        await POLICIES[policy].lacks(recorder.draft, recorder.target)  # tried once, by no run
+        before = recorder.draft.spent, recorder.target.spent
+        run = recorder.run(
+            candidates=6, turns=10**6, policy=policy, stop_after=1, max_tokens=400, confidence=None
+        )
+        await scaling.answer(run, QUESTION)
+        usage = usage_of(recorder)
+        assert spent(recorder.draft, before[0]) == counts(usage.draft), moment
+        assert spent(recorder.target, before[1]) == counts(usage.target), moment
+        cancelled += usage.endings.get("cancelled", 0)
+        written = [*recorder.draft.generated, *recorder.target.generated]
+        late += sum(one.chain != "grading" for one, _ in written) - len(recorder.of(*WRITTEN))
+    assert cancelled > 100
+    assert late > 0 or policy == "atts-sync"  # there the others wait when a chain has its answer
+
+
+def spent(engine: ScriptedEngine, before: EngineCost) -> tuple[int, ...]:
+    """What the engine has written, rated and read since then."""
+    after = engine.spent
+    return (
+        after.written_tokens - before.written_tokens,
+        after.rated_tokens - before.rated_tokens,
+        after.prompt_tokens - before.prompt_tokens,
+    )
+
+
+def counts(usage: ModelUsage) -> tuple[int, ...]:
+    return usage.generated, usage.scored, usage.prompt

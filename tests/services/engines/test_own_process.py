@@ -75,11 +75,26 @@ async def test_a_cancelled_request_leaves_the_engine_and_its_cost_is_told(
     await under_way(apart, 0)
     with pytest.raises(asyncio.CancelledError):
         await long
-    cost = await apart.abort(["long"])
+    cost = await apart.abort({"long": 0})
     after = await apart.told()
     assert cost.prompt_tokens == len(prompt)
     assert cost.written_tokens == after["aborted_tokens"] - before["aborted_tokens"]
     assert after["cpu_seconds"] > before["cpu_seconds"]
+
+
+async def test_an_answer_that_came_over_and_was_not_taken_is_told(apart: ProcessEngine) -> None:
+    prompt = await apart.render(QUESTION)
+    before = await apart.told()
+    await apart.generate(asking(History(prompt), chain="cut"))
+    taken = await apart.told()
+    left = apart.generate(asking(History(prompt), chain="cut"))
+    assert isinstance(left, asyncio.Task)
+    await asyncio.wait([left])
+    cost = await apart.abort({"cut": 1})
+    after = await apart.told()
+    assert taken["written_tokens"] > before["written_tokens"]
+    assert 0 < cost.written_tokens == after["written_tokens"] - taken["written_tokens"]
+    assert cost.prompt_tokens == after["prompt_tokens"] - taken["prompt_tokens"]
 
 
 async def test_an_error_crosses_as_it_is(apart: ProcessEngine) -> None:
@@ -116,7 +131,7 @@ async def test_where_its_process_dies_all_that_is_asked_fails(
             await long
         with pytest.raises(EngineUnavailable):
             await engine.score(Rate("c", History(prompt)), Ready(segment))
-        assert (await engine.abort(["c"])).written_tokens == 0
+        assert (await engine.abort({"c": 0})).written_tokens == 0
 
 
 async def test_it_ends_with_who_opened_it(settings: TransformersSettings) -> None:
