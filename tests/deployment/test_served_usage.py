@@ -71,7 +71,7 @@ async def replies(url: str, seed: int, at_once: int) -> list[dict[str, Any]]:
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
 
         async def ask(number: int, question: str) -> dict[str, Any]:
-            asked = {"candidates": 12, "seed": number} | STOPS[number % len(STOPS)]
+            asked = {"candidates": 12, "seed": number, "start": "all"} | STOPS[number % len(STOPS)]
             body = {"model": "atts", "messages": [{"role": "user", "content": question}]}
             async with places:
                 response = await client.post("/v1/chat/completions", json=body | {"atts": asked})

@@ -19,7 +19,7 @@ QUESTION = "Start with 47. Add 38. Multiply by 3. Subtract 17. Multiply by 2. Wh
 
 
 def body(content: str = QUESTION, **atts: Any) -> dict[str, Any]:
-    asked = {"candidates": 6, "seed": 1} | atts
+    asked = {"candidates": 6, "seed": 1, "start": "all"} | atts
     return {"model": "atts", "messages": [{"role": "user", "content": content}], "atts": asked}
 
 
