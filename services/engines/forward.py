@@ -47,8 +47,8 @@ class Drawn:
 
     def __init__(self, jobs: list[GenerateJob], lengths: list[int], device: torch.device) -> None:
         last = [job.written[-1] if job.written else int(job.ids[-1]) for job in jobs]
-        self.ids = torch.tensor(last, dtype=torch.long, device=device)
-        self.positions = torch.tensor(lengths, dtype=torch.long, device=device)
+        self.ids = torch.from_numpy(np.array(last, np.int64)).to(device)
+        self.positions = torch.from_numpy(np.array(lengths, np.int64)).to(device)
         self._jobs = list(jobs)
         self._telling = [row for row, job in enumerate(jobs) if job.top_logprobs]
         self._sampler = Sampler([job.sampling for job in jobs], device)

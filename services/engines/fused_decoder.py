@@ -48,7 +48,7 @@ class FusedDecoder:
     def __init__(self, module: Any) -> None:
         inner = module.model
         self._embed = inner.embed_tokens.weight
-        self._rotary = inner.rotary_emb
+        self._turn = _turning(inner.rotary_emb)
         self._layers = [_Layer(layer) for layer in inner.layers]
         self._norm = inner.norm.forward
         self._head = module.lm_head
@@ -62,10 +62,7 @@ class FusedDecoder:
     ) -> torch.Tensor:
         """Logits `[tokens, vocabulary]` of the tokens `keep` of `ids`, or of all."""
         hidden = self._embed.index_select(0, ids)
-        cos, sin = (part[0, :, None] for part in self._rotary(hidden[None], places[None]))
-        half = sin.shape[2] // 2
-        # Turning (a, b) to (a cos - b sin, b cos + a sin) is one roll when the sign is in the sine.
-        sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)
+        cos, sin = self._turn(hidden, places)
         for number, layer in enumerate(self._layers):
             hidden = layer(hidden, number, cos, sin, attention)
         if keep is not None:
@@ -130,6 +127,29 @@ class _Layer:
         hidden = _onto(hidden, seen.reshape(len(hidden), -1), self._out)
         gate, up = linear(self._mlp_norm(hidden), *self._gate_up).chunk(2, -1)
         return _onto(hidden, self._act(gate).mul_(up), self._down)
+
+
+def _turning(rotary: Any) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]:
+    """From hidden states and places: cosine and sine of each place, `[tokens, 1, dim]`.
+
+    Turning (a, b) to (a cos - b sin, b cos + a sin) is one roll when the sign is in the sine.
+    """
+
+    def by_module(hidden: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        cos, sin = (part[0, :, None] for part in rotary(hidden[None], places[None]))
+        half = sin.shape[2] // 2
+        return cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
+
+    fixed = getattr(rotary, "rope_type", None) in ("default", "linear", "llama3")
+    if not fixed or getattr(rotary, "attention_scaling", None) != 1.0:
+        return by_module
+    signed = torch.cat([-rotary.inv_freq, rotary.inv_freq]).float()
+
+    def by_angles(hidden: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        angles = (places[:, None] * signed)[:, None]
+        return angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype)
+
+    return by_angles
 
 
 def _made_of(module: Any, names: set[str], besides: Iterable[str] = ()) -> bool:

@@ -28,7 +28,7 @@ from services.engines.forward import (
 from services.engines.jobs import GenerateJob, ScoreJob
 from services.engines.kv_store import KvStore
 from services.engines.prefix_tree import Slots
-from services.engines.read_view import ReadView, read_together
+from services.engines.read_view import Reading, read_together
 from services.engines.shelf import Block, Shelf
 
 ATTENTION = "atts_packed"
@@ -208,7 +208,7 @@ class _Packed:
         self._store = store
         self._shelves = [_ShelfView(shelf, plain=store.shape.single_on_cpu) for shelf in shelves]
         self._writing = sum(view.rows for view in self._shelves)
-        self._reading: list[ReadView] = []
+        self._reading: list[Reading] = []
         self._order: torch.Tensor | None = None
         self._fresh: slice | torch.Tensor = slice(0)
 

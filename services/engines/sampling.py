@@ -36,16 +36,14 @@ class Sampler:
         ]
         self._device = device
         # A CPU adds up in double precision anyway; a GPU adds in parts, which must not cross.
-        self._summed = torch.float32 if device.type == "cpu" else torch.float64
+        self._summed = np.float32 if device.type == "cpu" else np.float64
         self._all_greedy = all(greedy)
         self._greedy = torch.tensor(greedy, device=device) if any(greedy) else None
-        self._temperature = torch.tensor(
-            [[1.0 if row.temperature == 0 else row.temperature] for row in rows], device=device
-        )
+        self._temperature = self._column([row.temperature or 1.0 for row in rows], np.float32)
         self._cut = [i for i, c in enumerate(cut) if c]
         chosen = [rows[i] for i in self._cut]
-        self._top_k = torch.tensor([[row.top_k or 2**31] for row in chosen], device=device)
-        self._top_p = torch.tensor([[row.top_p] for row in chosen], device=device)
+        self._top_k = self._column([row.top_k or 2**31 for row in chosen], np.int64)
+        self._top_p = self._column([row.top_p for row in chosen], np.float32)
 
     def draw(self, logits: torch.Tensor, uniform: Sequence[float]) -> torch.Tensor:
         """Ids `[rows]` from logits `[rows, vocabulary]`.
@@ -57,12 +55,16 @@ class Sampler:
         probability = torch.softmax(logits.float() / self._temperature, -1)
         if self._cut:
             self._cut_tails(probability)
-        summed = probability.cumsum(-1, dtype=self._summed)
-        point = torch.tensor(uniform, dtype=self._summed, device=self._device)[:, None]
+        point = self._column(uniform, self._summed)
+        summed = probability.cumsum(-1, dtype=point.dtype)
         ids = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0]
         if self._greedy is None:
             return ids
         return torch.where(self._greedy, _likeliest(logits), ids)
+
+    def _column(self, numbers: Sequence[float], kind: type[np.generic]) -> torch.Tensor:
+        """`[rows, 1]`; by way of numpy, which reads a list several times faster."""
+        return torch.from_numpy(np.array(numbers, kind)[:, None]).to(self._device)
 
     def _cut_tails(self, probability: torch.Tensor) -> None:
         """Zero, in place, what top_k and then top_p leave out."""

@@ -178,6 +178,14 @@ class Shelf:
             block.mask[row, :, :, :hidden] = torch.finfo(block.mask.dtype).min
             block.mask[row, :, :, hidden:] = 0
 
+    def _hide(self) -> None:
+        """Hide, in new memory, what stands before each row's beginning."""
+        begins = torch.tensor(self._begin, device=self.new.mask.device)[:, None, None, None]
+        for block in (self.old, self.new):
+            places = torch.arange(block.columns, device=begins.device) + block.first
+            hidden = torch.finfo(block.mask.dtype).min
+            block.mask[: len(begins)].masked_fill_(places < begins, hidden)
+
     def _allocate(self, rows: int, end: int) -> None:
         """Have room for `rows` rows that end in the column `end`, with those there are."""
         shift = end - self.end
@@ -201,7 +209,7 @@ class Shelf:
                 mine.values[:, :count, :, place] = block.values[:, :count, :, part]
                 done = part.stop
             at = span.stop
-        for row in range(count):
-            self._show(row)
+        if count:
+            self._hide()
         for block in replaced:
             block.release()
