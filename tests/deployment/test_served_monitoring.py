@@ -32,6 +32,8 @@ pytestmark = [
 ASKED_OVER_HTTP = 'ray_atts_http_requests_total{route="/v1/chat/completions"}'
 REFUSED_AT_PROXIES = 'ray_serve_num_http_error_requests_total{error_code="400",application="atts"}'
 QUESTIONS = [problem.question for problem in held_out(200, seed=31)]
+ALL_START = {"candidates": 8, "start": "all"}
+"""So that some are cancelled."""
 AT_LEAST = 12
 AT_ONCE = 4
 SEEN = [
@@ -93,7 +95,7 @@ def until(what: str, holds: Callable[[], bool]) -> None:
 
 def body(question: str, seed: int, **atts: Any) -> dict[str, Any]:
     said = [{"role": "user", "content": question}]
-    return {"model": "atts", "messages": said, "atts": {"candidates": 8, "seed": seed} | atts}
+    return {"model": "atts", "messages": said, "atts": ALL_START | {"seed": seed} | atts}
 
 
 def ask(url: str, numbered: tuple[int, str]) -> dict[str, Any]:
