@@ -84,7 +84,7 @@ SWEEP := target-only atts rate-0.05=atts:takeover_rate=0.05 rate-0.1=atts:takeov
 	half-a-step=atts:draft_tokens=12 short-takeover=atts:target_tokens=8 \
 	$(NEEDED)
 
-bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (half an hour)
+bench-policies: $(DEV) ## every policy on 200 held-out problems, into docs/benchmarks.md (twenty minutes)
 	test -e docs/benchmarks.md || cp benchmarks/policies.md docs/benchmarks.md
 	$(EVAL) --dataset embedded:n=200,seed=7 --seeds 3 --at-once 8 --out results/policies \
 		$(addprefix --policy ,$(ALL)) $(ARGS)
