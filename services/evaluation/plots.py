@@ -46,10 +46,14 @@ def draw(
 
 
 def _single(path: Path, picture: Callable[[Any], None]) -> Path:
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
+    # Ten strong colours, then the same pale: no two of twenty policies look alike.
+    both = colormaps["tab20"](range(20))
+    axes.set_prop_cycle(color=[*both[::2], *both[1::2]])
     picture(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small")
