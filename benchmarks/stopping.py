@@ -14,10 +14,11 @@ from models.arithmetic.problems import held_out
 CANDIDATES = 8
 NEEDED = "consensus, start needed"
 RULES: dict[str, dict[str, Any]] = {
-    "all chains": {"consensus": False},
-    "consensus": {"consensus": True},
+    "all chains": {"consensus": False, "start": "all"},
+    "consensus": {"consensus": True, "start": "all"},
+    "confidence 0.95": {"confidence": 0.95, "start": "all"},
     NEEDED: {"consensus": True, "start": "needed"},
-    "confidence 0.95": {"consensus": True, "confidence": 0.95},
+    "confidence 0.95, start needed": {"confidence": 0.95, "start": "needed"},
 }
 """Consensus alone cancels nothing before 5 of 8 agree; five equal answers are sure to 0.98. The
 chains of one problem end nearly together: much is saved only of those that never start."""
