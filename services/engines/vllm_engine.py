@@ -19,6 +19,7 @@ import numpy as np
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMError
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -375,6 +376,10 @@ def _arguments(settings: VllmSettings) -> AsyncEngineArgs:
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
     }
+    if current_platform.is_cpu():
+        # vLLM (0.33) wants the offset of a seeded request's generator when it reads a prompt in
+        # portions. A CPU's has none, and the engine dies of it: prompts are read whole there.
+        given |= {"enable_chunked_prefill": False, "max_num_batched_tokens": None}
     if settings.kv_gib is not None:
         given["kv_cache_memory_bytes"] = int(settings.kv_gib * 2**30)
     if settings.block_size is not None:

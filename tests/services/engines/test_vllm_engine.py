@@ -148,6 +148,21 @@ async def test_a_score_reads_its_history_from_the_cache(target: VllmEngine) -> N
     assert scored.cost.prompt_tokens == 260
 
 
+async def test_seeded_requests_whose_prompts_fill_many_steps_are_all_answered(
+    target: VllmEngine,
+) -> None:
+    """Together they are longer than what a step reads; in portions, vLLM on a CPU would die."""
+    prompts = [np.random.default_rng(n).integers(5, 60, 400).tolist() for n in range(16)]
+    segments = await asyncio.gather(
+        *(
+            target.generate(Generate(f"long {n}", History(as_ids(ids)), 4, Sampling(0.8), seed=n))
+            for n, ids in enumerate(prompts)
+        )
+    )
+    assert all(segment.tokens for segment in segments)
+    target.check()
+
+
 async def test_a_segment_rated_again_gets_the_same_score(
     target: VllmEngine, plain: checkpoint.Checkpoint
 ) -> None:
