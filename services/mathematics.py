@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from time import monotonic
 
+from services.module_path import module_path
 from services.settings import ComparisonSettings
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class MathWorker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             # No secrets, and the modules that this process would find.
-            env={"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env={"PYTHONPATH": module_path()},
             start_new_session=True,  # Ctrl-C at the terminal is for the server alone
         )
         if _line(process, START_SECONDS) != b"ready":

@@ -22,6 +22,7 @@ from atts_core.errors import EngineUnavailable
 from atts_core.types import EngineCost, Ids, Message, Scored, Segment
 from services.engines import frames
 from services.engines.settings import Kind
+from services.module_path import module_path
 
 CLOSE_SECONDS = 10.0
 """How long a process may take to end by itself."""
@@ -123,7 +124,7 @@ async def own_process(settings: Kind) -> AsyncIterator[ProcessEngine]:
             *(sys.executable, "-m", "services.engines.engine_process", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             # The modules that this process would find.
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
+            env=os.environ | {"PYTHONPATH": module_path()},
             start_new_session=True,  # Ctrl-C at the terminal is for us alone
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)

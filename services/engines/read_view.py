@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from services.engines.forward import Portion
 from services.engines.jobs import Job
 from services.engines.kv_store import KvStore
+from services.engines.prefix_tree import Slots
 
 _CALL = 4096
 """Keys that may be read, or looked at, for nothing where that spares a call of attention."""
@@ -77,40 +78,22 @@ def _together(reading: Portion, group: Sequence[int]) -> int:
     return read + looked // 16
 
 
-class _Alone:
-    """One job's tokens, the last of them new: by plain products, on a CPU faster for one."""
+class _Gathered:
+    """A layer's keys and values `[slots, heads, dim]`: copied, if they are not in a row."""
 
-    def __init__(self, store: KvStore, job: Job, new: int, begin: int) -> None:
+    def __init__(self, store: KvStore, slots: Slots) -> None:
         self._store = store
-        self._new = slice(begin, begin + new)
-        self._before = len(job.slots) - new
-        self.tokens = np.arange(begin, begin + new)
-        # Before the new tokens nothing is hidden.
-        self._late = torch.full((new, new), torch.finfo(store.shape.dtype).min).triu_(1)
-        self._places, self._memory = store.places(job.slots), list[torch.Tensor]()
+        self._places, self._memory = store.places(slots), list[torch.Tensor]()
         if isinstance(self._places, torch.Tensor):
-            shape, tokens = store.shape, len(job.slots) * store.shape.heads
-            sizes = [tokens * dim for dim in (shape.key_dim, shape.value_dim)]
+            shape, rows = store.shape, len(slots) * store.shape.heads
+            sizes = [rows * dim for dim in (shape.key_dim, shape.value_dim)]
             self._memory = [store.pool.take(size) for size in sizes]
             self._keys, self._values = (
-                memory[:size].view(len(job.slots), shape.heads, -1)
+                memory[:size].view(len(slots), shape.heads, -1)
                 for memory, size in zip(self._memory, sizes, strict=True)
             )
 
-    def attend(self, query: torch.Tensor, layer: int, scale: float | None) -> torch.Tensor:
-        keys, values = self._kv(layer)
-        own, heads = query[self._new], keys.shape[1]
-        # Query heads that share a key head ask as if they were tokens: no key is repeated.
-        asked = (own * (scale or own.shape[2] ** -0.5)).view(len(own), heads, -1, own.shape[2])
-        asked = asked.permute(1, 2, 0, 3).reshape(heads, -1, own.shape[2])
-        weights = torch.bmm(asked, keys.permute(1, 2, 0))
-        weights.view(heads, -1, len(own), len(keys))[..., self._before :].add_(self._late)
-        out = torch.bmm(torch.softmax(weights, -1, out=weights), values.transpose(0, 1))
-        out = out.view(heads, -1, len(own), out.shape[2]).permute(2, 0, 1, 3)
-        return out.reshape(*own.shape[:2], -1)
-
-    def _kv(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Its keys and values `[tokens, heads, dim]`: where they are, if in one place."""
+    def layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         keys, values, at = self._store.keys[layer], self._store.values[layer], self._places
         if isinstance(at, slice):
             return keys[at], values[at]
@@ -123,11 +106,36 @@ class _Alone:
             self._store.pool.give(memory)
 
 
+class _Alone:
+    """One job's tokens, the last of them new: by plain products, on a CPU faster for one."""
+
+    def __init__(self, store: KvStore, job: Job, new: int, begin: int) -> None:
+        self._new = slice(begin, begin + new)
+        self._before = len(job.slots) - new
+        self.tokens = np.arange(begin, begin + new)
+        # Before the new tokens nothing is hidden.
+        self._late = torch.full((new, new), torch.finfo(store.shape.dtype).min).triu_(1)
+        self._at = _Gathered(store, job.slots)
+        self.release = self._at.release
+
+    def attend(self, query: torch.Tensor, layer: int, scale: float | None) -> torch.Tensor:
+        keys, values = self._at.layer(layer)
+        own, heads = query[self._new], keys.shape[1]
+        # Query heads that share a key head ask as if they were tokens: no key is repeated.
+        asked = (own * (scale or own.shape[2] ** -0.5)).view(len(own), heads, -1, own.shape[2])
+        asked = asked.permute(1, 2, 0, 3).reshape(heads, -1, own.shape[2])
+        weights = torch.bmm(asked, keys.permute(1, 2, 0))
+        weights.view(heads, -1, len(own), len(keys))[..., self._before :].add_(self._late)
+        out = torch.bmm(torch.softmax(weights, -1, out=weights), values.transpose(0, 1))
+        out = out.view(heads, -1, len(own), out.shape[2]).permute(2, 0, 1, 3)
+        return out.reshape(*own.shape[:2], -1)
+
+
 class _Together:
     """Several jobs' tokens, the last of each new: `(job, new tokens, where they begin)`."""
 
     def __init__(self, store: KvStore, jobs: Sequence[tuple[Job, int, int]]) -> None:
-        self._store = store
+        self._device = store.shape.device
         shape = store.shape
         rows, width = len(jobs), max(len(job.slots) for job, _, _ in jobs)
         count = max(new for _, new, _ in jobs)
@@ -144,39 +152,29 @@ class _Together:
             real[row, :new] = True
         self.tokens = asks[real]
         self._shape = rows, width, count
-        self._slots = self._tensor(slots.ravel())
+        self._at = _Gathered(store, slots.ravel())
+        self.release = self._at.release
         self._asks = self._tensor(asks.ravel())
         self._real = None if real.all() else self._tensor(np.flatnonzero(real))
         hidden = torch.from_numpy(np.arange(width) > sees[:, None, :, None])
         self._mask = torch.zeros(hidden.shape, dtype=shape.dtype)
         self._mask.masked_fill_(hidden, torch.finfo(shape.dtype).min)
         self._mask = self._mask.to(shape.device)
-        tokens = rows * width * shape.heads
-        self._memory = [store.pool.take(tokens * dim) for dim in (shape.key_dim, shape.value_dim)]
-        self._keys, self._values = (
-            memory[: tokens * dim].view(rows * width, shape.heads, dim)
-            for memory, dim in zip(self._memory, (shape.key_dim, shape.value_dim), strict=True)
-        )
 
     def attend(self, query: torch.Tensor, layer: int, scale: float | None) -> torch.Tensor:
         rows, width, count = self._shape
-        torch.index_select(self._store.keys[layer], 0, self._slots, out=self._keys)
-        torch.index_select(self._store.values[layer], 0, self._slots, out=self._values)
+        keys, values = self._at.layer(layer)
         asked = query.index_select(0, self._asks).view(rows, count, *query.shape[1:])
         out = scaled_dot_product_attention(
             asked.transpose(1, 2),
-            self._keys.view(rows, width, *self._keys.shape[1:]).transpose(1, 2),
-            self._values.view(rows, width, *self._values.shape[1:]).transpose(1, 2),
+            keys.view(rows, width, *keys.shape[1:]).transpose(1, 2),
+            values.view(rows, width, *values.shape[1:]).transpose(1, 2),
             attn_mask=self._mask,
             scale=scale,
-            enable_gqa=query.shape[1] != self._keys.shape[1],
+            enable_gqa=query.shape[1] != keys.shape[1],
         )
         seen = out.transpose(1, 2).reshape(rows * count, *out.shape[1::2])
         return seen if self._real is None else seen.index_select(0, self._real)
 
-    def release(self) -> None:
-        for memory in self._memory:
-            self._store.pool.give(memory)
-
     def _tensor(self, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]) -> torch.Tensor:
-        return torch.from_numpy(numbers).to(self._store.shape.device)
+        return torch.from_numpy(numbers).to(self._device)
