@@ -73,7 +73,7 @@ def _curriculum(short_until: int, long_tokens: int, long_until: int = FOREVER) -
 
 
 ASTRAY = Stage(
-    FOREVER,
+    6200,
     (7, 13),
     4096,
     Noise(
@@ -83,6 +83,20 @@ ASTRAY = Stage(
     ),
 )
 """Documents full of what a weak draft does most: working another instruction than is due."""
+
+ALL = Stage(
+    FOREVER,
+    (6, 13),
+    4096,
+    Noise(
+        clean=0.2,
+        cue=(0.15, 0.55),
+        slips=Slips(
+            result=4, middle=3, left=3, operand=4, op=2, other=9, early=0.6, reach=(4, 4)
+        ),
+    ),
+)
+"""Every kind of slip, and every third of them that one."""
 
 
 RECIPES = {
@@ -98,8 +112,8 @@ RECIPES = {
         layers=8,
         width=128,
         heads=4,
-        intermediate=320,
-        stages=(*_curriculum(600, 4096, 5000), ASTRAY),
+        intermediate=640,
+        stages=(*_curriculum(600, 4096, 5000), ASTRAY, ALL),
         rate=(
             (0, 0.0),
             (100, 1.0),
@@ -109,6 +123,8 @@ RECIPES = {
             (5000, 0.0),
             (5060, 0.3),
             (6200, 0.0),
+            (6260, 0.4),
+            (7500, 0.0),
         ),
     ),
 }
@@ -211,6 +227,27 @@ class Run:
         self.step += 1
         return loss.item()
 
+    def adopt(self, trained: LlamaForCausalLM, step: int) -> None:
+        """Go on from `step` with trained weights whose feed-forward part may be narrower.
+
+        The units that it lacks start without a voice, so that the model computes what it did.
+        Raises ValueError for another shape.
+        """
+        own, given = self.model.config, trained.config
+        same = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+        odd = [name for name in same if getattr(own, name) != getattr(given, name)]
+        if own.intermediate_size < given.intermediate_size:
+            odd.append("intermediate_size")
+        if odd:
+            found = ", ".join(
+                f"{name}: {getattr(given, name)}, not {getattr(own, name)}" for name in odd
+            )
+            raise ValueError(f"the trained model has another shape: {found}")
+        state = self.model.state_dict()
+        for name, weight in trained.state_dict().items():
+            state[name][tuple(slice(size) for size in weight.shape)] = weight
+        self.step = step
+
     def save(self, folder: Path) -> None:
         """Write the checkpoint; a kill in between leaves the one before."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -289,6 +326,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, help="default: the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads; default: torch's")
+    parser.add_argument("--adopt", type=Path, help="begin with the weights of this folder")
+    parser.add_argument("--at", type=int, default=0, help="the step to go on from with these")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -297,6 +336,9 @@ def main(arguments: list[str]) -> None:
         share = options.steps / recipe.steps
         recipe = replace(recipe, rate=tuple((round(at * share), lr) for at, lr in recipe.rate))
     run = Run(recipe, options.seed, options.device)
+    if options.adopt:
+        trained = LlamaForCausalLM.from_pretrained(options.adopt, dtype=torch.float32)
+        run.adopt(trained, options.at)
     train(run, options.checkpoints or Path("checkpoints") / options.model)
     run.export(options.export or HERE / options.model)
 

@@ -46,6 +46,31 @@ def test_an_exported_model_loads_with_its_tokenizer_and_settings(tmp_path):
     assert model.generation_config.eos_token_id == model.config.eos_token_id
 
 
+def test_weights_with_a_narrower_feed_forward_part_are_adopted_as_they_compute():
+    narrow = Run(TINY, seed=4, device="cpu")
+    for documents in itertools.islice(batches(TINY, 4, 0), 3):
+        narrow.advance(documents)
+    wide = Run(replace(TINY, intermediate=48), seed=5, device="cpu")
+    wide.adopt(narrow.model, 1)
+    ids = torch.arange(4, 60)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(wide.model(ids).logits, narrow.model(ids).logits)
+    assert wide.step == 1
+    before = wide.model.model.layers[0].mlp.down_proj.weight[:, 32:].clone()
+    for documents in itertools.islice(batches(TINY, 4, 1), 1):
+        wide.advance(documents)
+    assert not torch.equal(wide.model.model.layers[0].mlp.down_proj.weight[:, 32:], before)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [({"layers": 2}, "num_hidden_layers: 2, not 1"), ({"intermediate": 64}, "intermediate_size")],
+)
+def test_weights_of_another_shape_are_not_adopted(other, named):
+    with pytest.raises(ValueError, match=named):
+        Run(TINY, 0, "cpu").adopt(Run(replace(TINY, **other), 0, "cpu").model, 3)
+
+
 def test_batches_are_of_about_the_asked_size_and_the_same_from_any_start():
     stream = batches(RECIPES["draft"], 0, 0)
     first = [next(stream) for _ in range(6)]
