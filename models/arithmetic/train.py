@@ -91,12 +91,10 @@ ALL = Stage(
     Noise(
         clean=0.2,
         cue=(0.15, 0.55),
-        slips=Slips(
-            result=4, middle=3, left=3, operand=4, op=2, other=9, early=0.6, reach=(4, 4)
-        ),
+        slips=Slips(result=4, middle=3, left=3, operand=4, op=2, other=9, early=0.6, reach=(4, 4)),
     ),
 )
-"""Every kind of slip, and every third of them that one."""
+"""Every kind of slip; three in ten work another instruction."""
 
 
 RECIPES = {
